@@ -1,0 +1,126 @@
+"""What every classifier shares: standardised input, one logit, the losses and schedules of training."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import pytorch_lightning as pl
+import torch
+from optuna.distributions import BaseDistribution
+from torch import Tensor, nn
+
+from mammo_lightning.errors import SettingsError
+
+
+class Classifier(pl.LightningModule, ABC):
+    """One network, registered by name, that gives one logit an image.
+
+    A subclass states its `defaults` (every setting it takes, with the value used when nobody says otherwise) and
+    its `search_space` (Optuna distributions for those worth tuning), and builds its network from `self.settings`.
+    The network never sees Optuna, and images reach it standardised by statistics of the training fold.
+    """
+
+    defaults: ClassVar[dict[str, Any]] = {}
+    search_space: ClassVar[dict[str, BaseDistribution]] = {}
+    #: False for a classifier that is solved at once from all training images instead of by gradient steps
+    gradient: ClassVar[bool] = True
+
+    def __init__(self, *, shape: tuple[int, int, int], settings: Mapping[str, Any] | None = None) -> None:
+        super().__init__()
+        self.shape = shape
+        self.settings: dict[str, Any] = {**self.defaults, **(settings or {})}
+        self.pos_weights: tuple[float, float] = (1.0, 1.0)
+        self.steps = 1
+        self.plateau: torch.optim.lr_scheduler.ReduceLROnPlateau | None = None
+        self.watched: list[tuple[Tensor, Tensor]] = []
+        self.register_buffer("mean", torch.zeros(shape[0], 1, 1))
+        self.register_buffer("std", torch.ones(shape[0], 1, 1))
+        self.network = self.build()
+
+    @abstractmethod
+    def build(self) -> nn.Module:
+        """The network for images of `self.shape` (channels, height, width), ending in one logit."""
+
+    @abstractmethod
+    def embed(self, images: Tensor) -> Tensor:
+        """The features (batch x features) in front of the last layer, of images as `forward` takes them."""
+
+    @property
+    @abstractmethod
+    def saliency_layer(self) -> nn.Module:
+        """The layer whose activations a saliency map is drawn from."""
+
+    def standardise(self, images: Tensor) -> Tensor:
+        """Images in units of the training fold's spread about its mean."""
+        return (images - self.mean) / self.std
+
+    def forward(self, images: Tensor) -> Tensor:
+        """One logit an image."""
+        return self.network(self.standardise(images)).squeeze(-1)
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Binary cross-entropy; class weights multiply it and are not divided out again."""
+        each = nn.functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+        negative, positive = self.pos_weights
+        return (each * torch.where(labels > 0.5, positive, negative)).mean() + self.penalty()
+
+    def penalty(self) -> Tensor | float:
+        """A penalty on weights that belongs to the loss; none by default."""
+        return 0.0
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
+        """Loss of one batch."""
+        images, labels = batch
+        return self.loss(self(images), labels)
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
+        """Keep logits and labels of the inner slice; what watches the training reads and clears them."""
+        images, labels = batch
+        self.watched.append((self(images), labels))
+
+    def configure_optimizers(self) -> Any:
+        """The optimiser and schedule named in the settings; `self.steps` is the number of steps in all."""
+        settings = self.settings
+        rate, name = settings["learning_rate"], settings["optimizer"]
+        match name:
+            case "adam":
+                betas = (0.9, settings["beta2"])
+                optimizer: torch.optim.Optimizer = torch.optim.Adam(self.parameters(), rate, betas=betas, eps=1e-7)
+            case "adamw":
+                decay = settings["weight_decay"]
+                optimizer = torch.optim.AdamW(self.parameters(), rate, (0.9, settings["beta2"]), weight_decay=decay)
+            case "rmsprop":
+                optimizer = torch.optim.RMSprop(self.parameters(), rate, alpha=0.9, eps=1e-7)
+            case "sgd":
+                optimizer = torch.optim.SGD(self.parameters(), rate, momentum=0.9)
+            case _:
+                raise SettingsError(f"no optimizer {name!r}; known: adam, adamw, rmsprop, sgd")
+        match settings["schedule"]:
+            case "constant":
+                return optimizer
+            case "plateau":
+                plateau = torch.optim.lr_scheduler.ReduceLROnPlateau
+                self.plateau = plateau(optimizer, patience=10, threshold=1e-4, threshold_mode="abs")
+                return optimizer
+            case "onecycle":
+                cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=max(self.steps, 2))
+                return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
+            case other:
+                raise SettingsError(f"no schedule {other!r}; known: constant, plateau, onecycle")
+
+    def solve(self, images: Tensor, labels: Tensor, weights: Tensor) -> None:
+        """Fit at once from all training images, where `gradient` is False."""
+        raise SettingsError(f"{type(self).__name__} is trained by gradient steps, not solved")
+
+    def parameter_count(self) -> int:
+        """Number of trainable parameters."""
+        return sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
+
+
+def set_output_bias(layer: nn.Linear, prevalence: float) -> None:
+    """Start a last layer at the training prevalence, so that the first epochs are not spent finding it."""
+    prevalence = min(max(prevalence, 1e-3), 1 - 1e-3)
+    nn.init.constant_(layer.bias, math.log(prevalence / (1 - prevalence)))

@@ -1,0 +1,26 @@
+"""What can be wrong with what a user gave us: one line with value, rule and cure."""
+
+
+class MammoError(Exception):
+    """Bad input. The message is one line: the value, the rule it breaks, and the cure."""
+
+
+class DataError(MammoError):
+    """A dataset that cannot be read as what it is said to be."""
+
+
+class LeakError(MammoError):
+    """Rows that would stand on both sides of a split."""
+
+
+class SettingsError(MammoError):
+    """A setting, recipe or search space that is not known or not possible."""
+
+
+class TrackingError(MammoError):
+    """A tracking folder, server or storage that cannot be used."""
+
+
+def one_of(known: list[str] | tuple[str, ...]) -> str:
+    """Known names as they stand at the end of a message."""
+    return "known: " + ", ".join(sorted(known))

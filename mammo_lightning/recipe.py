@@ -1,0 +1,106 @@
+"""What a study is asked to do: the same keys on the command line, in a recipe and in Python."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from mammo_lightning.errors import SettingsError, one_of
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,47}")
+OBJECTIVES = ("val_auc", "val_pauc", "tpr@fpr0.2", "tpr,fpr")
+
+
+class Recipe(BaseModel):
+    """A study: data, classifier, protocol, search."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = ""
+    dataset: str = "synthetic"
+    classifier: str = "hyper"
+    trials: int = Field(10, ge=1, le=10_000)
+    folds: int = Field(5, ge=2, le=50)
+    epochs: int = Field(20, ge=1, le=10_000)
+    objective: str = "val_auc"
+    level: Literal["patch", "view", "patient"] = "patch"
+    scheme: Literal["cv", "holdout", "nested"] = "cv"
+    test: float | None = Field(None, ge=0, lt=1)
+    reserve: float = Field(0.0, ge=0, lt=0.5)
+    operating_point: str = ""
+    straddle: Literal["drop", "refuse"] = "drop"
+    group: Literal["patient", "image"] = "patient"
+    seed: int = Field(0, ge=0)
+    fold_seed: int = Field(0, ge=0)
+    prune: bool = True
+    search: dict[str, str] = {}
+    set: dict[str, Any] = {}
+
+    root: Path | None = None
+    size: int | None = Field(None, ge=8, le=4096)
+    skip_unreadable: bool = False
+    patient_from: str | None = None
+    table: Path | None = None
+    positive: str | None = None
+    sampling: Literal["exhaustive", "selected"] | None = None
+    sampling: Literal["exhaustive", "selected"] | None = None
+    patients: int | None = Field(None, ge=20)
+    trap: str | None = None
+    truth: int = Field(0, ge=0)
+
+    mlruns: Path = Path("mlruns")
+    tracking_uri: str | None = None
+    fresh: bool = False
+
+    @field_validator("objective")
+    @classmethod
+    def _objective(cls, value: str) -> str:
+        if value not in OBJECTIVES:
+            raise ValueError(one_of(OBJECTIVES))
+        return value
+
+    @field_validator("name")
+    @classmethod
+    def _name(cls, value: str) -> str:
+        if value and not NAME.fullmatch(value):
+            raise ValueError("a name has at most 48 letters, digits, dots, dashes or underscores")
+        return value
+
+    @property
+    def study(self) -> str:
+        """The study's name."""
+        return self.name or f"{self.dataset}-{self.classifier}"
+
+    @property
+    def rule(self) -> str:
+        """How the operating point is chosen; a Pareto study needs one that does not fix the FPR."""
+        return self.operating_point or ("youden" if self.objective == "tpr,fpr" else "spec0.80")
+
+
+def make_recipe(values: Mapping[str, Any], where: str = "the command line") -> Recipe:
+    """A checked recipe; what is wrong is said in one line."""
+    try:
+        return Recipe(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise SettingsError(f"{where}: no key {key!r}; {one_of(list(Recipe.model_fields))}") from None
+        rule = first["msg"].removeprefix("Value error, ")
+        raise SettingsError(f"{where}: {key} = {first['input']!r} is not possible: {rule}") from None
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """The keys of a recipe file; paths in it are relative to the working directory."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        known = one_of([str(file) for file in sorted(Path("experiments/recipes").glob("*.toml"))])
+        raise SettingsError(f"no recipe '{path}'; {known}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise SettingsError(f"recipe '{path}' is not readable TOML: {error}") from None
