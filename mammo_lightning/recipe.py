@@ -48,7 +48,6 @@ class Recipe(BaseModel):
     table: Path | None = None
     positive: str | None = None
     sampling: Literal["exhaustive", "selected"] | None = None
-    sampling: Literal["exhaustive", "selected"] | None = None
     patients: int | None = Field(None, ge=20)
     trap: str | None = None
     truth: int = Field(0, ge=0)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from mammo_lightning.errors import SettingsError, one_of
 
@@ -55,12 +55,23 @@ class Registry(Generic[T]):
                 raise SettingsError(f"no {self.kind} {name!r}; {one_of(self.names())}")
         return self._classes[name]
 
-    def _entry_points(self) -> dict[str, object]:
+    def _entry_points(self) -> dict[str, EntryPoint]:
         return {point.name: point for point in entry_points(group=f"mammo_lightning.{self.kind}s")}
 
 
 CLASSIFIER_PRIVATE = ("base", "weights")
-DATASET_PRIVATE = ("base", "cache", "folds", "audit", "shortcuts", "predictors", "contact", "loaders", "phantom", "archive")
+DATASET_PRIVATE = (
+    "base",
+    "cache",
+    "folds",
+    "audit",
+    "shortcuts",
+    "predictors",
+    "contact",
+    "loaders",
+    "phantom",
+    "archive",
+)
 
-DATASETS: Registry = Registry("dataset", "mammo_lightning.datamodules", DATASET_PRIVATE)
-CLASSIFIERS: Registry = Registry("classifier", "mammo_lightning.classifiers", CLASSIFIER_PRIVATE)
+DATASETS: Registry[Any] = Registry("dataset", "mammo_lightning.datamodules", DATASET_PRIVATE)
+CLASSIFIERS: Registry[Any] = Registry("classifier", "mammo_lightning.classifiers", CLASSIFIER_PRIVATE)

@@ -85,7 +85,7 @@ def make_space(
     search: Mapping[str, str] | None = None,
 ) -> Space:
     """The space of a classifier, with some settings chosen and some searches replaced."""
-    training = {**TRAINING, **getattr(classifier, "preferred", {})}
+    training = {**TRAINING, **classifier.preferred}
     fixed = flatten(classifier.defaults, DATA, training)
     space = dict(classifier.search_space)
     for name, value in (chosen or {}).items():

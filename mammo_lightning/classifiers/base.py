@@ -25,6 +25,8 @@ class Classifier(pl.LightningModule, ABC):
 
     defaults: ClassVar[dict[str, Any]] = {}
     search_space: ClassVar[dict[str, BaseDistribution]] = {}
+    #: training settings that suit it better than the general defaults
+    preferred: ClassVar[dict[str, Any]] = {}
     #: False for a classifier that is solved at once from all training images instead of by gradient steps
     gradient: ClassVar[bool] = True
 
@@ -36,6 +38,8 @@ class Classifier(pl.LightningModule, ABC):
         self.steps = 1
         self.plateau: torch.optim.lr_scheduler.ReduceLROnPlateau | None = None
         self.watched: list[tuple[Tensor, Tensor]] = []
+        self.mean: Tensor
+        self.std: Tensor
         self.register_buffer("mean", torch.zeros(shape[0], 1, 1))
         self.register_buffer("std", torch.ones(shape[0], 1, 1))
         self.network = self.build()
@@ -55,11 +59,13 @@ class Classifier(pl.LightningModule, ABC):
 
     def standardise(self, images: Tensor) -> Tensor:
         """Images in units of the training fold's spread about its mean."""
-        return (images - self.mean) / self.std
+        standard: Tensor = (images - self.mean) / self.std
+        return standard
 
     def forward(self, images: Tensor) -> Tensor:
         """One logit an image."""
-        return self.network(self.standardise(images)).squeeze(-1)
+        logits: Tensor = self.network(self.standardise(images)).squeeze(-1)
+        return logits
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Binary cross-entropy; class weights multiply it and are not divided out again."""

@@ -32,4 +32,5 @@ def load(folder: Path) -> Classifier:
     cls = CLASSIFIERS.get(config["classifier"])
     classifier: Classifier = cls(shape=(channels, height, width), settings=config["settings"])
     classifier.load_state_dict(load_file(folder / WEIGHTS))
-    return classifier.eval()
+    classifier.eval()
+    return classifier

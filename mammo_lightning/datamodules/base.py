@@ -32,6 +32,8 @@ class MammoDataModule(pl.LightningDataModule, ABC):
     sampling: Literal["exhaustive", "selected"] = "selected"
     synthetic: ClassVar[bool] = False
     spacing_mm: float | None = None
+    #: subgroup columns that follow from the label: never a reason to trust or doubt a score
+    answers: ClassVar[tuple[str, ...]] = ()
     #: an official test part may hold patients of the training part: they are dropped there, not refused
     official: ClassVar[bool] = False
 

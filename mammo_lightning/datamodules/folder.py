@@ -102,7 +102,7 @@ class Folder(MammoDataModule):
             raise DataError(f"--table '{table}' lacks {', '.join(sorted(missing))}; expected path,patient,label")
         if (empty := frame[["path", "patient", "label"]].isna().any(axis=1)).any():
             raise DataError(
-                f"--table '{table}' line {int(empty.idxmax()) + 2} has an empty path, patient or label; fill it"
+                f"--table '{table}' line {int(empty.to_numpy().argmax()) + 2} has an empty cell; fill it in"
             )
         frame = frame.assign(image=frame["path"], path=[str(root / path) for path in frame["path"]])
         absent = [image for image, path in zip(frame["image"], frame["path"], strict=True) if not Path(path).is_file()]

@@ -71,5 +71,6 @@ def _loader(dataset: ArrayDataset, batch_size: int, **how: Any) -> DataLoader[Ba
     return DataLoader(dataset, batch_size, collate_fn=_as_fetched, num_workers=0, **how)
 
 
-def _as_fetched(batch: Batch) -> Batch:
-    return batch
+def _as_fetched(batch: Any) -> Batch:
+    fetched: Batch = batch
+    return fetched

@@ -136,7 +136,7 @@ def test_folder_takes_patients_and_subgroups_from_a_table(tmp_path: Path) -> Non
     [
         ("path,label\na,b\n", "lacks patient"),
         ("path,patient,label\nnone.png,p,x\nother.png,q,y\n", r"names 'none.png' \(2 such\)"),
-        ("path,patient,label\nbenign/p000_0.png,,benign\n", "line 2 has an empty"),
+        ("path,patient,label\nbenign/p000_0.png,,benign\n", "line 2 has an empty cell"),
         ("", "cannot be read"),
     ],
 )

@@ -32,7 +32,9 @@ def test_no_group_stands_on_two_sides(tmp_path_factory: Any, patients: int, fold
         rows = made.rows(fold, inner=inner)
         parts = [set(made.frame["group"].iloc[part]) for part in (rows.train, rows.inner, rows.score)]
         tested = set(made.frame.loc[made.fold == TEST, "group"])
-        assert not (parts[0] & parts[1] or parts[0] & parts[2] or parts[1] & parts[2])
+        assert not (parts[0] & parts[1])
+        assert not (parts[0] & parts[2])
+        assert not (parts[1] & parts[2])
         assert not tested & set.union(*parts)
         assert bool(parts[1]) == inner
         scored.extend(rows.score)

@@ -1,0 +1,1 @@
+"""The verbs: each file parses its arguments, calls the package and prints."""

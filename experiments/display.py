@@ -1,0 +1,98 @@
+"""What a person sees of a running study: one live line at a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from mammo_lightning.progress import Progress
+from mammo_lightning.reports import Summary
+
+QUIET_SECONDS = 15  # between two plain lines
+PLAIN_WIDTH = 130  # where there is no terminal to ask
+
+
+class Display(Progress):
+    """Progress shown with rich: `with Display() as progress: ...`."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        super().__init__()
+        self.console = console or Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+        self._live = Live(console=self.console, refresh_per_second=4, transient=True)
+        self._last = 0.0
+
+    def __enter__(self) -> Display:
+        if self.console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def say(self, line: str) -> None:
+        """A line that stays; warnings stand out."""
+        warn = line.startswith(("shortcut:", "leak:", "duplicate:", "straddle:", "label conflict:", "warning:"))
+        self.console.print(Text(line, style="yellow" if warn else "dim"))
+
+    def show(self) -> None:
+        """The line of what stands now."""
+        if not self.trials:
+            return
+        line = f"trial {self.trial + 1}/{self.trials} · fold {self.fold + 1}/{self.folds}"
+        line += f" · epoch {self.epoch}/{self.epochs}" if self.epoch else ""
+        line += f" · best {self.best}" if self.best else ""
+        left = self.seconds_left()
+        line += f" · {_clock(left)} left" if left is not None else ""
+        if self.console.is_terminal:
+            self._live.update(Text(line, style="bold"))
+        elif time.monotonic() - self._last > QUIET_SECONDS:
+            self._last = time.monotonic()
+            self.console.print(line)
+
+    def loop(self, items: Iterable[Any], what: str, total: int) -> Iterable[Any]:
+        """A long loop, with its count."""
+        for count, item in enumerate(items):
+            if self.console.is_terminal and count % 50 == 0:
+                self._live.update(Text(f"{what} {count}/{total}", style="bold"))
+            yield item
+
+    def conclude(self, summary: Summary) -> None:
+        """The last thing printed."""
+        self._live.stop()
+        table = Table(title=f"study {summary.study}", title_justify="left", box=None, pad_edge=False)
+        wide = self.console.width >= 115
+        table.add_column(f"at {summary.rule}", no_wrap=True)
+        for head in (
+            "AUC (95 % CI)",
+            "sensitivity (TPR)" if wide else "TPR",
+            "1-specificity (FPR)" if wide else "FPR",
+            "counts",
+        ):
+            table.add_column(head, no_wrap=True, min_width=len(head))
+        judged = ""
+        for row in summary.rows:
+            if row.judged_on != judged:
+                judged = row.judged_on
+                table.add_row(judged, style="dim")
+            rates = [(str(rate) if wide else f"{rate.value:.2f}") if rate else "" for rate in (row.tpr, row.fpr)]
+            table.add_row(
+                f"  {row.what}", str(row.auc), *rates, row.counts, style="bold" if row.what == "final" else ""
+            )
+        self.console.print(table)
+        for line in summary.lines:
+            self.console.print(line, soft_wrap=True)
+        self.console.print(
+            f"look at it: run `make ui` (or `python -m experiments.ui`), then open\n{summary.link}", soft_wrap=True
+        )
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min {rest:02d} s"

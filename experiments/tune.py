@@ -1,0 +1,105 @@
+"""Run a study, or continue it: `python -m experiments.tune [recipe.toml] [options]`; without arguments, the demo."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from experiments.cli import pairs, run
+
+app = typer.Typer(add_completion=False)
+Data = "Data"
+Protocol = "Protocol"
+DEMO = Path(__file__).parent / "recipes" / "demo.toml"
+
+
+def option(text: str, panel: str | None = None, **more: Any) -> Any:
+    """An option of which nothing is passed on unless it is given."""
+    return typer.Option(help=text, rich_help_panel=panel, show_default=False, **more)
+
+
+@app.command()
+def tune(
+    recipe: Annotated[Path | None, typer.Argument(help="A recipe with the same keys; options override it.")] = None,
+    name: Annotated[str | None, option("Name of the study; the same command continues it.")] = None,
+    dataset: Annotated[str | None, option("synthetic, microcalc, folder ...", Data)] = None,
+    root: Annotated[Path | None, option("Where the images are.", Data)] = None,
+    size: Annotated[int | None, option("Resize all images to N x N.", Data)] = None,
+    patient_from: Annotated[str | None, option("folder: regular expression, first group = patient.", Data)] = None,
+    table: Annotated[Path | None, option("folder: csv with path,patient,label and subgroups.", Data)] = None,
+    positive: Annotated[str | None, option("folder: the positive class.", Data)] = None,
+    sampling: Annotated[str | None, option("folder: exhaustive if the patches tile each view.", Data)] = None,
+    skip_unreadable: Annotated[bool | None, option("Leave unreadable images out.", Data)] = None,
+    patients: Annotated[int | None, option("synthetic: how many patients.", Data)] = None,
+    trap: Annotated[str | None, option("synthetic: patient, source, duplicate or label-noise.", Data)] = None,
+    classifier: Annotated[str | None, option("hyper (default), scratch, linear ...")] = None,
+    trials: Annotated[int | None, option("Trials of the study in all.")] = None,
+    epochs: Annotated[int | None, option("Epochs of a fit, at most.")] = None,
+    search: Annotated[list[str] | None, option("depth=1,3,5 or dropout=0:0.5 or learning_rate=1e-5:1e-2:log.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="A fixed setting, for instance init=20.", show_default=False)
+    ] = None,
+    objective: Annotated[str | None, option("val_auc, val_pauc, tpr@fpr0.2, or tpr,fpr (Pareto).")] = None,
+    prune: Annotated[bool | None, option("Stop hopeless trials early (default), or not.")] = None,
+    scheme: Annotated[str | None, option("cv (default), holdout or nested.", Protocol)] = None,
+    folds: Annotated[int | None, option("Folds.", Protocol)] = None,
+    level: Annotated[str | None, option("patch (default), view or patient.", Protocol)] = None,
+    test: Annotated[float | None, option("Share of groups for the test split.", Protocol)] = None,
+    reserve: Annotated[float | None, option("Share of groups kept for the final threshold.", Protocol)] = None,
+    operating_point: Annotated[str | None, option("spec0.80 (default), sens0.95, youden, fixed0.5.", Protocol)] = None,
+    straddle: Annotated[str | None, option("drop (default) or refuse patients in both parts.", Protocol)] = None,
+    group: Annotated[str | None, option("patient (default); image only to show the leak.", Protocol)] = None,
+    seed: Annotated[int | None, option("Seed of the study.", Protocol)] = None,
+    fold_seed: Annotated[int | None, option("Seed of the folds.", Protocol)] = None,
+    truth: Annotated[int | None, option("synthetic: fresh patients for the true AUC.", Protocol)] = None,
+    mlruns: Annotated[Path | None, option("Where everything is kept (default: mlruns).")] = None,
+    tracking_uri: Annotated[str | None, option("An MLflow server instead of the local database.")] = None,
+    fresh: Annotated[bool | None, option("Start the study anew under its name.")] = None,
+) -> None:
+    """Tune a classifier on mammograms; every run goes into MLflow."""
+    given = {key: value for key, value in locals().items() if value is not None and key != "recipe"}
+    from mammo_lightning.recipe import make_recipe, read_recipe
+
+    if recipe is None and not given.keys() - {"mlruns", "fresh", "trials", "epochs", "name"}:
+        recipe = DEMO
+    keys = read_recipe(recipe) if recipe else {}
+    for key, flag in (("search", "--search"), ("set_", "--set")):
+        if key in given:
+            chosen = pairs(given.pop(key), flag)
+            keys[flag[2:]] = {**keys.get(flag[2:], {}), **chosen}
+    checked = make_recipe({**keys, **given}, f"recipe '{recipe}'" if recipe and not given else "the settings")
+
+    from experiments.display import Display
+
+    with Display() as progress:
+        _stop_at_interrupt(progress)
+        progress.say("loading")
+        from mammo_lightning.progress import Interrupted
+        from mammo_lightning.study import run_study
+
+        try:
+            summary = run_study(checked, progress)
+        except Interrupted:
+            raise KeyboardInterrupt from None
+    progress.conclude(summary)
+
+
+def _stop_at_interrupt(progress: Any) -> None:
+    """The first Ctrl-C ends the epoch and keeps what is finished; the second stops now."""
+
+    def handle(number: int, frame: object) -> None:
+        if progress.stopping:
+            raise KeyboardInterrupt
+        progress.stopping = True
+        print("stopping after this epoch; again to stop now", file=sys.stderr)
+
+    signal.signal(signal.SIGINT, handle)
+    signal.signal(signal.SIGTERM, handle)
+
+
+if __name__ == "__main__":
+    run(app)

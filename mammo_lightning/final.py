@@ -1,0 +1,93 @@
+"""The predictor a study ends in: the mean of its calibrated fold models, with a threshold of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mammo_lightning.classifiers import weights
+from mammo_lightning.datamodules.folds import RESERVE
+from mammo_lightning.evaluation.calibration import Platt
+from mammo_lightning.evaluation.metrics import measure
+from mammo_lightning.evaluation.thresholds import apply, choose
+from mammo_lightning.preprocessing.prepare import DEFAULTS, prepare
+from mammo_lightning.training import Fit, Task, predict
+from mammo_lightning.types import Level, OperatingPoint, Predictions, Split
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """Fold models, each with the calibrator fitted on the fold it did not see; their mean is the score."""
+
+    task: Task
+    folders: list[Path]
+    calibrators: list[Platt]
+    held_out: Predictions  # every development row, calibrated, scored by the model that did not see it
+
+    def scores(self, images: NDArray[Any]) -> NDArray[np.float64]:
+        """Mean calibrated probability of images in native depth."""
+        prepared: dict[str, NDArray[np.float32]] = {}
+        scores = []
+        for folder, platt in zip(self.folders, self.calibrators, strict=True):
+            member = weights.load(folder)
+            key = str([member.settings[name] for name in DEFAULTS])
+            if key not in prepared:
+                prepared[key] = prepare(images, self.task.data.scale, member.settings)
+            scores.append(platt(predict(member, prepared[key])))
+        return np.asarray(np.mean(scores, axis=0))
+
+    def predictions(self, rows: NDArray[np.int64], split: Split) -> Predictions:
+        """Predictions of rows no fold model was trained on."""
+        return self.task.predictions(self.scores(np.asarray(self.task.data.images[rows])), rows, -1, split)
+
+    def points(self, rule: str) -> tuple[dict[Level, OperatingPoint], str]:
+        """An operating point for each level, and where it comes from: the reserve, or carried from the folds."""
+        reserve = np.flatnonzero(self.task.splits.fold == RESERVE)
+        fitted_on = self.predictions(reserve, Split.val) if len(reserve) else self.held_out
+        points = {level: choose(fitted_on, rule, level) for level in self.task.data.levels}
+        return points, "reserve" if len(reserve) else "carried"
+
+
+def make_predictor(task: Task, fits: list[Fit]) -> Predictor:
+    """Calibrate each fold model on its own held-out fold."""
+    calibrators = [Platt.fit(fit.predictions.labels, fit.predictions.scores) for fit in fits]
+    pairs = zip(fits, calibrators, strict=True)
+    calibrated = [fit.predictions.with_scores(platt(fit.predictions.scores)) for fit, platt in pairs]
+    return Predictor(task, [fit.folder for fit in fits], calibrators, pooled(calibrated))
+
+
+def pooled(parts: list[Predictions]) -> Predictions:
+    """Predictions of several folds as one table, in the order of the images."""
+    frame = pd.concat([part.frame for part in parts], ignore_index=True)
+    return Predictions(frame.sort_values("image", kind="stable").reset_index(drop=True))
+
+
+def at_points(
+    points: Mapping[Level, OperatingPoint],
+) -> Callable[[Predictions, Level], tuple[NDArray[np.bool_], float]]:
+    """Decisions at frozen thresholds."""
+    return lambda predictions, level: (apply(predictions, points[level]), points[level].threshold)
+
+
+def true_auc(predictor: Predictor, patients: int, say: Callable[[str], None]) -> float | None:
+    """The AUC on freshly generated patients, where the dataset can generate them."""
+    fresh = getattr(predictor.task.data, "fresh", None)
+    if fresh is None or not patients:
+        return None
+    say(f"truth: scoring {patients:,} fresh patients")
+    scores, labels = [], []
+    for images, truth, _ in fresh(patients=patients):
+        scores.append(predictor.scores(_planes(images)))
+        labels.append(truth)
+    score, label = np.concatenate(scores), np.concatenate(labels)
+    return float(measure(label, score, score >= 0.5)["auc"][0])
+
+
+def _planes(images: NDArray[Any]) -> NDArray[Any]:
+    return images[:, None] if images.ndim == 3 else images

@@ -1,0 +1,1 @@
+"""Which training rows are used, and how much each class counts."""

@@ -1,0 +1,124 @@
+"""What every run leaves: its Predictions, and everything that follows from them, in the journal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mammo_lightning.datamodules.base import MammoDataModule
+from mammo_lightning.evaluation import curves
+from mammo_lightning.evaluation.statistics import Estimate, intervals, mean_fold_auc_interval
+from mammo_lightning.tracking.journal import RunJournal
+from mammo_lightning.types import Level, OperatingPoint, Predictions
+
+HEADLINE = ("auc", "ap", "tpr", "fpr", "mcc", "accuracy")
+REPLICATES = 1000
+Decide = Any  # Callable[[Predictions, Level], tuple[NDArray[np.bool_], float]]
+
+
+def record(
+    run: RunJournal,
+    predictions: Predictions,
+    *,
+    split: str,
+    level: Level,
+    data: MammoDataModule,
+    decide: Decide,
+    title: str,
+) -> dict[str, Estimate]:
+    """Metrics with intervals at every level, figures and curves at the study's; returns the study level's."""
+    table = predictions.frame.to_parquet(index=False)
+    run.write(f"predictions{'' if split == 'val' else '_' + split}.parquet", table)
+    kept: dict[str, Estimate] = {}
+    for each in data.levels:
+        at = predictions.at(each)
+        decisions, threshold = decide(predictions, each)
+        estimates = dict(intervals(at, decisions, replicates=REPLICATES))
+        headline = f"{split}_{'pooled_' if split == 'val' else ''}auc"
+        if each is level:
+            run.metrics({headline: estimates["auc"].value, "threshold": threshold})
+        if split == "val" and len(set(at.folds)) > 1:
+            estimates = {**estimates, "auc": mean_fold_auc_interval(at, replicates=REPLICATES)}
+        for name, estimate in estimates.items():
+            values = {"": estimate.value, "_lo": estimate.lo, "_hi": estimate.hi}
+            run.metrics({f"{split}_{each}/{name}{suffix}": value for suffix, value in values.items()})
+            if each is level and name in HEADLINE:
+                run.metrics({f"{split}_{name}{suffix}": value for suffix, value in values.items()})
+        if each is level:
+            kept = estimates
+            _draw(run, at, decisions, threshold, estimates, split=split, data=data, title=title)
+    return kept
+
+
+def _draw(
+    run: RunJournal,
+    at: Predictions,
+    decisions: NDArray[np.bool_],
+    threshold: float,
+    estimates: Mapping[str, Estimate],
+    *,
+    split: str,
+    data: MammoDataModule,
+    title: str,
+) -> None:
+    suffix = "" if split == "val" else f"_{split}"
+    false_rate, true_rate = curves.roc_points(at)
+    sensitivity, precision = curves.pr_points(at)
+    for key, values in {
+        f"roc{suffix}/fpr": false_rate,
+        f"roc{suffix}/tpr": true_rate,
+        f"pr{suffix}/recall": sensitivity,
+        f"pr{suffix}/precision": precision,
+    }.items():
+        run.series(key, values.tolist())
+    stamp = "SYNTHETIC" if data.synthetic else ""
+    figures = {
+        "roc": curves.roc_figure(at, decisions, title=title, estimate=estimates["auc"], stamp=stamp),
+        "pr": curves.pr_figure(at, decisions, title=title, estimate=estimates["ap"], stamp=stamp),
+        "calibration": curves.calibration_figure(at, title=title, stamp=stamp),
+        "confusion": curves.confusion_figure(at, decisions, title=title, stamp=stamp),
+    }
+    for name, figure in figures.items():
+        png = curves.png(figure)
+        run.write(f"figures/{name}{suffix}.png", png)
+        if name in ("roc", "confusion"):
+            run.image(f"{name}{suffix}", png)
+
+
+def record_settings(run: RunJournal, settings: Mapping[str, Any]) -> None:
+    """Settings as parameters, with logarithms beside what is searched on a log axis, and typed as an artifact."""
+    import json
+
+    logs = {f"log10_{name}": round(math.log10(settings[name]), 4) for name in ("learning_rate",)}
+    run.params({**settings, **logs})
+    run.write("settings.json", json.dumps(dict(settings), indent=2, sort_keys=True))
+
+
+def record_curves(run: RunJournal, fold: int, curve: pd.DataFrame) -> None:
+    """The learning curves of one fold."""
+    for column in curve.columns.drop("epoch"):
+        run.series(f"epoch/{column}/f{fold}", curve[column].tolist())
+
+
+def record_point(run: RunJournal, points: Mapping[str, OperatingPoint | float], origin: str) -> None:
+    """The operating point as an artifact: threshold, level, rule, and how it came about."""
+    import dataclasses
+    import json
+
+    table = {
+        name: dataclasses.asdict(point) if isinstance(point, OperatingPoint) else point
+        for name, point in points.items()
+    }
+    run.write("operating_point.json", json.dumps({"origin": origin, "points": table}, indent=2, default=str))
+
+
+def copy_model(run: RunJournal, folder: Path, name: str) -> None:
+    """Weights and configuration of one fit, as artifacts."""
+    for file in ("model.safetensors", "config.json"):
+        run.artifact(folder / file, f"models/{name}/{file}")

@@ -1,0 +1,70 @@
+"""What a study tells at its end: rows of a table and the sentences under it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from mammo_lightning.evaluation.statistics import Estimate
+
+
+@dataclass(frozen=True)
+class Row:
+    """One predictor: what it is, on which rows it was judged, and how well it did."""
+
+    what: str
+    judged_on: str
+    auc: Estimate
+    counts: str
+    tpr: Estimate | None = None
+    fpr: Estimate | None = None
+
+
+@dataclass
+class Summary:
+    """The end of a study."""
+
+    study: str
+    run_id: str
+    rule: str
+    rows: list[Row] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+    link: str = ""
+
+    def write(self, path: Path) -> None:
+        """Keep it, to be shown again when there is nothing left to do."""
+        path.write_text(json.dumps(asdict(self), indent=2))
+
+    @classmethod
+    def read(cls, path: Path) -> Summary:
+        """Read what `write` wrote."""
+        kept = json.loads(path.read_text())
+
+        def estimate(values: dict[str, float] | None) -> Estimate | None:
+            return Estimate(**values) if values else None
+
+        rows = [Row(**{**row, **{key: estimate(row[key]) for key in ("auc", "tpr", "fpr")}}) for row in kept["rows"]]
+        return cls(**{**kept, "rows": rows})
+
+    def markdown(self) -> str:
+        """The table and the lines, as they stand in the study's note and artifact."""
+        head = f"| predictor | judged on | AUC (95 % CI) | TPR at {self.rule} | FPR | counts |\n" + "|---" * 6 + "|\n"
+        body = "\n".join(
+            f"| {row.what} | {row.judged_on} | {row.auc} | {row.tpr or ''} | {row.fpr or ''} | {row.counts} |"
+            for row in self.rows
+        )
+        return "\n\n".join([head + body, *self.lines]) + "\n"
+
+
+def difference_line(estimate: Estimate) -> str:
+    """How the network compares with the reference, in a sentence."""
+    if estimate.lo > 0:
+        verdict = "the network earns its place"
+    elif estimate.hi < 0:
+        verdict = "the reference is better"
+    else:
+        verdict = "no difference is shown"
+    sign = "+" if estimate.value >= 0 else "-"
+    interval = f"{estimate.lo:+.3f} to {estimate.hi:+.3f}"
+    return f"best trial minus reference: {sign}{abs(estimate.value):.3f} AUC ({interval}), {verdict}"

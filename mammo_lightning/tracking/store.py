@@ -1,0 +1,111 @@
+"""The MLflow store a journal is published to: its address, its database, its experiments."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from filelock import FileLock
+
+from mammo_lightning.errors import TrackingError
+from mammo_lightning.types import digest
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+DATABASE = "mlflow.db"
+_CURE = "Leave --tracking-uri out for the local database"
+_SERVERS = ("http", "https")
+_DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+
+
+def default_uri(mlruns: Path) -> str:
+    """The local database of a tracking folder."""
+    return f"sqlite:///{Path(mlruns).resolve() / DATABASE}"
+
+
+def check_uri(uri: str) -> str:
+    """The address as it is used: a relative database file is made absolute; anything else wrong raises."""
+    scheme, sign, rest = uri.partition("://")
+    kind = scheme.partition("+")[0]
+    expected = "expected http(s)://host:port, sqlite:///<file> or postgresql://user@host/name"
+    if not sign or kind not in (*_SERVERS, *_DATABASES):
+        raise TrackingError(f"tracking URI {public(uri)!r} names no server or database; {expected}. {_CURE}")
+    if kind == "sqlite":
+        path = rest.removeprefix("/")
+        if not path or path == rest or path == ":memory:" or path.endswith("/"):
+            raise TrackingError(f"tracking URI {uri!r} names no file; expected sqlite:///<file>. {_CURE}")
+        return f"{scheme}:///{Path(path).resolve()}"
+    try:
+        parts = urlsplit(uri)
+        complete = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:  # a port that is no number, a bracket that is not closed
+        complete = False
+    if not complete or any(character.isspace() for character in uri):
+        raise TrackingError(f"tracking URI {public(uri)!r} has no valid host and port; {expected}. {_CURE}")
+    return uri
+
+
+def public(uri: str) -> str:
+    """An address without its password."""
+    head, sign, tail = uri.partition("://")
+    if "@" not in tail:
+        return uri
+    who, _, where = tail.rpartition("@")
+    return f"{head}{sign}{who.partition(':')[0]}@{where}"
+
+
+class Store:
+    """One MLflow store, opened when it is first needed."""
+
+    def __init__(self, uri: str, mlruns: Path) -> None:
+        self.uri = check_uri(uri)
+        self.key = digest(self.uri)
+        self.mlruns = Path(mlruns).resolve()
+        self._client: Any = None
+        #: id and mark of the experiments asked for so far
+        self.opened: dict[str, tuple[str, str]] = {}
+
+    @property
+    def client(self) -> MlflowClient:
+        """The client; on first use a database is created, by one process at a time."""
+        if self._client is None:
+            from mlflow import MlflowClient
+
+            for noisy in ("alembic", "mlflow.store.db.utils"):
+                logging.getLogger(noisy).setLevel(logging.WARNING)
+            client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+            if self.uri.startswith(_SERVERS):
+                client.search_experiments(max_results=1)
+            else:
+                self.mlruns.mkdir(parents=True, exist_ok=True)
+                with FileLock(self.mlruns / f".{DATABASE}.lock"):  # migrations run by two at once break the database
+                    client.search_experiments(max_results=1)
+            self._client = client
+        return self._client
+
+    def experiment(self, name: str) -> tuple[str, str]:
+        """Id of the experiment called `name`, made if need be, and a mark that a new database would not have."""
+        if name not in self.opened:
+            found = self.client.get_experiment_by_name(name)
+            if found is None:
+                found = self._create(name)
+            elif found.lifecycle_stage == "deleted":
+                self.client.restore_experiment(found.experiment_id)
+            self.opened[name] = (str(found.experiment_id), f"{found.experiment_id}@{found.creation_time}")
+        return self.opened[name]
+
+    def _create(self, name: str) -> Any:
+        from mlflow.exceptions import MlflowException
+
+        # a server knows where its artifacts belong; a database would put them under the working directory
+        server = self.uri.startswith(_SERVERS)
+        location = None if server else (self.mlruns / "artifacts").as_uri()
+        try:
+            self.client.create_experiment(name, artifact_location=location)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        return self.client.get_experiment_by_name(name)

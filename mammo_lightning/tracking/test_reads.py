@@ -1,0 +1,51 @@
+"""The wall before the test split: the only place its rows come from, and every read is counted."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from mammo_lightning.datamodules.folds import TEST, Splits
+
+
+@dataclass(frozen=True)
+class TestRead:
+    """One read: the rows, and the how-manieth of this test set it is, over how many studies."""
+
+    __test__ = False  # not a test class
+
+    rows: NDArray[np.int64]
+    count: int
+    studies: int
+
+    def __str__(self) -> str:
+        times = "once" if self.count == 1 else f"{self.count} times"
+        return f"test split read {times}, by {self.studies} {'study' if self.studies == 1 else 'studies'}"
+
+
+def read_test(mlruns: Path, splits: Splits, *, study: str, run: str) -> TestRead:
+    """Open the test split for one frozen run and count it; the same run is one read, however often resumed."""
+    path = mlruns / "test_reads.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    name = splits.test_digest
+    with FileLock(f"{path}.lock"):
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        reads = [entry for entry in map(json.loads, lines) if entry["test"] == name]
+        if all(entry["run"] != run for entry in reads):
+            entry = {
+                "test": name,
+                "study": study,
+                "run": run,
+                "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            }
+            with path.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(entry) + "\n")
+            reads.append(entry)
+    rows = np.flatnonzero(splits.fold == TEST)
+    return TestRead(rows, len(reads), len({entry["study"] for entry in reads}))

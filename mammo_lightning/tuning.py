@@ -1,0 +1,169 @@
+"""The Optuna side of a study: slots, what is tried in them, what is kept of a loser, who is best."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from mammo_lightning.errors import SettingsError, TrackingError
+from mammo_lightning.evaluation.metrics import measure
+from mammo_lightning.evaluation.statistics import mean_fold_auc
+from mammo_lightning.evaluation.thresholds import cross_fitted
+from mammo_lightning.space import Space
+from mammo_lightning.types import Level, Predictions, seed_from
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+
+Trial = optuna.Trial
+MOST_FPR = 0.2
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a study maximises, at which level; a pair is a Pareto study of TPR up and FPR down."""
+
+    objective: str
+    level: Level
+    rule: str
+
+    @property
+    def directions(self) -> list[str]:
+        """Optuna's directions."""
+        return ["maximize", "minimize"] if self.pareto else ["maximize"]
+
+    @property
+    def pareto(self) -> bool:
+        """Whether there are two objectives."""
+        return self.objective == "tpr,fpr"
+
+    def fold(self, predictions: Predictions) -> float:
+        """The objective on one scored fold."""
+        at = predictions.at(self.level)
+        labels, scores = at.labels, at.scores
+        match self.objective:
+            case "val_pauc":
+                return float(measure(labels, scores, scores >= 0.5)["pauc"][0])
+            case "tpr@fpr0.2":
+                negative = np.sort(scores[labels == 0])
+                highest = negative[int(np.ceil((1 - MOST_FPR) * len(negative))) - 1]
+                return float((scores[labels == 1] > highest).mean())
+            case _:
+                return mean_fold_auc(at)
+
+    def values(self, folds: list[Predictions], pooled: Predictions) -> list[float]:
+        """The objective of a whole trial."""
+        if not self.pareto:
+            return [float(np.mean([self.fold(part) for part in folds]))]
+        decisions, _ = cross_fitted(pooled, self.rule, self.level)
+        labels = pooled.at(self.level).labels
+        return [float(decisions[labels == 1].mean()), float(decisions[labels == 0].mean())]
+
+    def best(self, trials: list[FrozenTrial]) -> FrozenTrial:
+        """The best of completed trials: the highest value, or the highest TPR with an FPR of at most 0.2."""
+        if not self.pareto:
+            return max(trials, key=lambda trial: (trial.values[0], -trial.number))
+        allowed = [trial for trial in trials if trial.values[1] <= MOST_FPR]
+        if allowed:
+            return max(allowed, key=lambda trial: (trial.values[0], -trial.values[1], -trial.number))
+        return min(trials, key=lambda trial: (trial.values[1], -trial.values[0], trial.number))
+
+
+class Search:
+    """The trials of one search, in a storage that outlives the process.
+
+    A trial's identity is its slot, 0 ... trials-1, which is also its number. What is tried in a slot depends on the
+    study's seed, the slot and the trials finished before it, hence not on interruptions.
+    """
+
+    def __init__(self, *, storage: str, name: str, goal: Goal, space: Space, seed: int, prune: str | None) -> None:
+        self.goal, self.space, self.seed = goal, space, seed
+        self.prune = None if goal.pareto else prune
+        pruner: optuna.pruners.BasePruner = optuna.pruners.NopPruner()
+        if self.prune == "folds":
+            pruner = optuna.pruners.WilcoxonPruner(p_threshold=0.1)
+        elif self.prune == "epochs":
+            pruner = optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=3)
+        try:
+            self._study = optuna.create_study(
+                storage=storage, study_name=name, directions=goal.directions, pruner=pruner, load_if_exists=True
+            )
+        except Exception as error:  # the storage may be any database driver, each with errors of its own
+            first = str(error).splitlines()[0]
+            raise TrackingError(
+                f"study storage '{storage}' cannot be opened: {first}. Pass another --mlruns"
+            ) from error
+        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            self.release(trial._trial_id)
+
+    def release(self, trial_id: int) -> None:
+        """Put a trial that was not finished back into its slot, with its parameters."""
+        self._study._storage.set_trial_state_values(trial_id, TrialState.WAITING)
+
+    def take(self, slot: int) -> optuna.Trial:
+        """The trial of a slot, running: proposed now, or continued with the parameters it had."""
+        known = self._study.get_trials(deepcopy=False)
+        if slot == len(known):
+            params = self._propose(slot, known)
+            self._study.add_trial(
+                optuna.create_trial(state=TrialState.WAITING, params=params, distributions=self.space.search)
+            )
+        trial = self._study.ask()
+        if trial.number != slot:
+            raise TrackingError(f"slot {slot} of the study is held by trial {trial.number}; pass --fresh to start anew")
+        return trial
+
+    def _propose(self, slot: int, known: list[FrozenTrial]) -> dict[str, Any]:
+        default = self.space.default_params()
+        if slot == 0 and default is not None:
+            return default
+        sampler = optuna.samplers.TPESampler(seed=seed_from(self.seed, slot, "sampler"), n_startup_trials=5)
+        rehearsal = optuna.create_study(directions=self.goal.directions, sampler=sampler)
+        rehearsal.add_trials([trial for trial in known if trial.state.is_finished()])
+        return dict(rehearsal.ask(fixed_distributions=self.space.search).params)
+
+    def finish(self, trial: optuna.Trial, values: list[float] | None, *, pruned: bool = False) -> None:
+        """Tell how a trial ended: its values, or pruned, or (neither) failed."""
+        state = TrialState.PRUNED if pruned else (TrialState.COMPLETE if values is not None else TrialState.FAIL)
+        self._study.tell(trial, values if state is TrialState.COMPLETE else None, state=state)
+
+    def hopeless(self, trial: optuna.Trial, value: float, step: int) -> bool:
+        """Report a value of a fold or an epoch, and whether the trial should stop here."""
+        if self.prune is None or not np.isfinite(value):
+            return False
+        if step not in self._study.trials[trial.number].intermediate_values:
+            trial.report(value, step)
+        return bool(trial.should_prune())
+
+    def finished(self) -> dict[int, FrozenTrial]:
+        """Trials that have ended, by slot."""
+        return {trial.number: trial for trial in self._study.get_trials(deepcopy=False) if trial.state.is_finished()}
+
+    def completed(self) -> list[FrozenTrial]:
+        """Trials with a value."""
+        return [trial for trial in self.finished().values() if trial.state is TrialState.COMPLETE]
+
+    def best(self) -> FrozenTrial | None:
+        """The best completed trial."""
+        trials = self.completed()
+        return self.goal.best(trials) if trials else None
+
+
+def tune_in_memory(
+    goal: Goal, space: Space, trials: int, seed: int, run: Callable[[int, dict[str, Any]], list[float]]
+) -> FrozenTrial:
+    """A short search that need not survive (the reference): its fits are kept by the caller."""
+    search = Search(storage="sqlite:///:memory:", name="reference", goal=goal, space=space, seed=seed, prune=None)
+    for slot in range(trials):
+        trial = search.take(slot)
+        search.finish(trial, run(slot, space.settings(trial.params)))
+    best = search.best()
+    if best is None:
+        raise SettingsError("the reference has no completed trial; pass --trials 1 or more")
+    return best

@@ -1,0 +1,95 @@
+"""The command line: bad input is one line, exit code 2, and nothing half-written."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fakes import write_folder
+
+ROOT = Path(__file__).parents[2]
+VERBS = sorted(
+    path.stem
+    for path in (ROOT / "experiments").glob("*.py")
+    if path.stem not in ("__init__", "__main__", "cli", "display")
+)
+
+
+def run(*words: str, module: str = "experiments.tune") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", module, *words]
+    return subprocess.run(command, cwd=ROOT, text=True, capture_output=True, timeout=300, check=False)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_imports_nothing_heavy(verb: str) -> None:
+    code = f"""
+import sys
+sys.argv = ["x", "--help"]
+try:
+    from experiments.{verb} import app; app()
+except SystemExit as end:
+    assert not end.code
+heavy = {{"torch", "mlflow", "pandas", "numpy", "optuna", "sklearn", "cv2", "pytorch_lightning"}} & set(sys.modules)
+assert not heavy, heavy
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, text=True, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Usage" in done.stdout
+
+
+BAD = {
+    "missing root": (["--dataset", "folder", "--root", "absent", "--patient-from", "(p)"], "no such folder 'absent'"),
+    "unknown dataset": (["--dataset", "nothing"], "no dataset 'nothing'; known: folder, microcalc, synthetic"),
+    "unknown classifier": (["--classifier", "nothing"], "no classifier 'nothing'; known: hyper, linear, scratch"),
+    "bad regex": (["--dataset", "folder", "--root", "{data}", "--patient-from", "("], "is not a regular expression"),
+    "no patient": (["--dataset", "folder", "--root", "{data}"], "--patient-from 'REGEX'"),
+    "too many folds": (
+        ["--dataset", "folder", "--root", "{data}", "--patient-from", r"(p\d+)", "--folds", "9"],
+        "fewer than 9 folds",
+    ),
+    "unknown setting": (["--set", "wide=3"], "no setting 'wide'; known:"),
+    "bad search": (["--search", "depth=1:"], "is not understood; write depth=1,3,5"),
+    "not a pair": (["--search", "depth"], "'depth' is not name=value"),
+    "bad objective": (["--objective", "accuracy"], "objective = 'accuracy'"),
+    "bad rule": (["--operating-point", "best"], "spec0.80"),
+    "bad trap": (["--trap", "wolf"], "wolf"),
+    "foreign option": (
+        ["--dataset", "microcalc", "--trap", "source"],
+        "--trap is not an option of dataset 'microcalc'",
+    ),
+    "bad uri": (["--tracking-uri", "nonsense://x"], "nonsense"),
+    "level": (
+        ["--dataset", "folder", "--root", "{data}", "--patient-from", r"(p\d+)", "--level", "patient"],
+        "--level patient",
+    ),
+    "absent recipe": (["absent.toml"], "no recipe 'absent.toml'"),
+    "unknown key": (["{recipe}"], "no key 'epoch'"),
+    "unwritable": (["--mlruns", "/proc/mlruns"], "cannot be written to"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_line(name: str, tmp_path: Path) -> None:
+    words, expected = BAD[name]
+    write_folder(tmp_path / "data", patients=8)
+    (tmp_path / "bad.toml").write_text("epoch = 3\n")
+    filled = [
+        word.format(data=tmp_path / "data", recipe=tmp_path / "bad.toml") if "{" in word else word for word in words
+    ]
+    mlruns = tmp_path / "mlruns"
+    done = run(*filled, *([] if "--mlruns" in filled else ["--mlruns", str(mlruns)]))
+    assert done.returncode == 2, done.stdout + done.stderr
+    lines = [line for line in done.stderr.splitlines() if line]
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("error: ")
+    assert expected in lines[0]
+    assert not list(mlruns.glob("journal/*"))
+    assert not list(mlruns.glob("studies/*.json"))
+    assert not list(mlruns.glob("mlflow.db"))
+
+
+def test_the_console_script_has_the_same_verbs() -> None:
+    done = run("--help", module="experiments")
+    assert done.returncode == 0
+    assert all(verb in done.stderr for verb in VERBS)
+    assert run("nonsense", module="experiments").returncode == 2

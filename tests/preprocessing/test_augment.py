@@ -1,0 +1,102 @@
+import numpy as np
+import pytest
+
+from mammo_lightning.errors import SettingsError
+from mammo_lightning.preprocessing.augment import NAMES, pipeline
+
+
+@pytest.fixture
+def images():
+    return np.random.default_rng(0).normal(size=(40, 2, 21, 21)).astype(np.float32)
+
+
+def symmetries(image):
+    turns = [np.rot90(image, k, axes=(-2, -1)) for k in range(4)]
+    return turns + [turn[..., ::-1] for turn in turns]
+
+
+def shifted(image, reach=3):
+    """All shifts by whole pixels of a C x H x W image with a reflected border."""
+    height, width = image.shape[-2:]
+    padded = np.pad(image, ((0, 0), (reach, reach), (reach, reach)), mode="symmetric")
+    steps = range(2 * reach + 1)
+    return {(y, x): padded[:, y : y + height, x : x + width] for y in steps for x in steps}
+
+
+def test_d4_gives_one_of_eight_symmetries_shifted_by_whole_pixels(images):
+    seen = set()
+    for image, result in zip(images, pipeline("d4", 3)(images), strict=True):
+        matches = [
+            (number, shift)
+            for number, turned in enumerate(symmetries(image))
+            for shift, candidate in shifted(turned).items()
+            if np.array_equal(candidate, result)
+        ]
+        assert matches
+        seen.add(matches[0])
+        if matches[0][1] == (3, 3):  # no shift
+            np.testing.assert_array_equal(np.sort(result, axis=None), np.sort(image, axis=None))
+    assert len({number for number, _ in seen}) == 8
+    assert len({shift for _, shift in seen}) > 15
+
+
+def test_d4_keeps_every_pixel_that_does_not_leave(images):
+    # a constant border wider than the shift makes the multiset of values invariant
+    images[:] = 0
+    images[:, 0, 8:12, 9:12] = np.arange(12).reshape(4, 3)
+    result = pipeline("d4", 0)(images)
+    np.testing.assert_array_equal(np.sort(result.reshape(40, -1)), np.sort(images.reshape(40, -1)))
+
+
+def test_d4_does_not_turn_what_is_not_square(images):
+    wide = images[..., :15, :]
+    for image, result in zip(wide, pipeline("d4", 1)(wide), strict=True):
+        flips = [image, image[..., ::-1], image[..., ::-1, :], image[..., ::-1, ::-1]]
+        assert any(np.array_equal(result, candidate) for flip in flips for candidate in shifted(flip).values())
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_pipeline_is_deterministic_and_leaves_its_input_alone(images, name, channels):
+    images = np.repeat(images[:, :1], channels, axis=1)
+    images.flags.writeable = False
+    first, again, other = pipeline(name, 5), pipeline(name, 5), pipeline(name, 6)
+    one, two = first(images), again(images)
+    assert one.shape == images.shape
+    assert one.dtype == np.float32
+    np.testing.assert_array_equal(one, two)
+    second = first(images)
+    np.testing.assert_array_equal(second, again(images))
+    if name == "none":
+        np.testing.assert_array_equal(one, images)
+        assert not np.shares_memory(one, images)
+    else:
+        assert not np.array_equal(one, other(images))
+        assert not np.array_equal(one, second)
+        same = pipeline(name, 5)(np.broadcast_to(images[:1], images.shape))
+        assert len({result.tobytes() for result in same}) > 20, "each image needs its own draw"
+
+
+@pytest.mark.parametrize("name", ["affine", "set_a", "set_c"])
+def test_affine_pipelines_interpolate_and_invent_nothing(images, name):
+    result = pipeline(name, 0)(images)
+    assert result.min() >= images.min() - 1e-4
+    assert result.max() <= images.max() + 1e-4
+    assert result.min() < -1, "values below zero are not clipped"
+    flat = np.full((6, 1, 21, 21), 0.7, np.float32)
+    np.testing.assert_allclose(pipeline(name, 0)(flat), flat, atol=1e-6)  # no black corners
+
+
+def test_set_c_zooms_further_than_set_a():
+    disc = np.zeros((200, 1, 41, 41), np.float32)
+    rows, columns = np.mgrid[-20:21, -20:21]
+    disc[:, 0] = (rows**2 + columns**2 <= 25).astype(np.float32)
+    area = {name: pipeline(name, 0)(disc).sum(axis=(1, 2, 3)) / disc[0].sum() for name in ("set_a", "set_c")}
+    assert 0.64 < area["set_a"].min() < 0.8 < 1.25 < area["set_a"].max() < 1.6
+    assert area["set_c"].min() < 0.6
+    assert area["set_c"].max() > 2
+
+
+def test_unknown_name():
+    with pytest.raises(SettingsError, match="no augmentation 'flip'; known: affine, d4, none, set_a, set_c"):
+        pipeline("flip", 0)

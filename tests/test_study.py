@@ -1,0 +1,222 @@
+"""A whole study, small: what it leaves behind, and that stopping and going on changes nothing."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from fakes import write_folder
+from mlflow.tracking import MlflowClient
+
+from mammo_lightning.errors import SettingsError, TrackingError
+from mammo_lightning.identity import claimed, identify
+from mammo_lightning.recipe import make_recipe
+from mammo_lightning.study import run_study
+from mammo_lightning.tracking.journal import Journal
+from mammo_lightning.tracking.publish import default_uri
+from mammo_lightning.types import Predictions
+
+ROOT = Path(__file__).parents[1]
+KEYS = {
+    "name": "small",
+    "dataset": "synthetic",
+    "patients": 80,
+    "trials": 2,
+    "folds": 3,
+    "epochs": 2,
+    "truth": 100,
+    "set": {"init": 4, "batch_size": 32},
+    "search": {"depth": "1,2"},
+}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    mlruns = tmp_path_factory.mktemp("study") / "mlruns"
+    run_study(make_recipe({**KEYS, "mlruns": mlruns}))
+    return mlruns
+
+
+@pytest.fixture(scope="module")
+def runs(study: Path) -> pd.DataFrame:
+    mlflow.set_tracking_uri(default_uri(study))
+    return mlflow.search_runs(search_all_experiments=True)
+
+
+def one(runs: pd.DataFrame, kind: str) -> pd.Series:
+    found = runs[runs["tags.kind"] == kind]
+    assert len(found) == 1, f"{len(found)} runs of kind {kind}"
+    return found.iloc[0]
+
+
+def test_every_kind_of_run_is_there_and_ended(runs: pd.DataFrame) -> None:
+    assert runs["tags.kind"].value_counts().to_dict() == {"trial": 2, "study": 1, "reference": 1, "final": 1}
+    assert set(runs["status"]) == {"FINISHED"}
+    assert set(runs["tags.outcome"]) == {"completed"}
+    parent = one(runs, "study")["run_id"]
+    assert set(runs.loc[runs["tags.kind"] != "study", "tags.mlflow.parentRunId"]) == {parent}
+
+
+def test_headlines_have_intervals_and_all_metrics_stand_at_every_level(runs: pd.DataFrame) -> None:
+    trial = runs[runs["tags.kind"] == "trial"].iloc[0]
+    for name in ("val_auc", "val_ap", "val_tpr", "val_fpr", "val_mcc", "val_accuracy"):
+        value, low, high = (trial[f"metrics.{name}{suffix}"] for suffix in ("", "_lo", "_hi"))
+        assert low <= value <= high, name
+    metrics = "auc ap pauc tpr fpr accuracy balanced_accuracy precision recall f1 mcc brier ece calibration_slope"
+    for level in ("patch", "view", "patient"):
+        for name in [*metrics.split(), "calibration_intercept"]:
+            assert np.isfinite(trial[f"metrics.val_{level}/{name}"]), (level, name)
+    final = one(runs, "final")
+    assert final["metrics.test_auc_lo"] <= final["metrics.test_auc"] <= final["metrics.test_auc_hi"]
+    assert 0 < final["metrics.true_auc"] < 1
+    assert one(runs, "reference")["metrics.test_auc"] > 0
+
+
+def test_curves_folds_and_roc_are_series(study: Path, runs: pd.DataFrame) -> None:
+    client = MlflowClient(default_uri(study))
+    trial = runs[runs["tags.kind"] == "trial"].iloc[0]["run_id"]
+    assert [point.step for point in client.get_metric_history(trial, "fold/val_auc")] == [0, 1, 2]
+    assert len(client.get_metric_history(trial, "epoch/train_loss/f2")) == 2
+    assert len(client.get_metric_history(trial, "roc/tpr")) == len(client.get_metric_history(trial, "roc/fpr")) > 90
+
+
+def test_artifacts_params_and_the_dataset(study: Path, runs: pd.DataFrame) -> None:
+    client = MlflowClient(default_uri(study))
+
+    def files(run_id: str, path: str = "") -> set[str]:
+        found = set()
+        for item in client.list_artifacts(run_id, path or None):
+            found |= files(run_id, item.path) if item.is_dir else {item.path}
+        return found
+
+    trial = runs[runs["tags.kind"] == "trial"].iloc[0]["run_id"]
+    kept = files(trial)
+    figures = {f"figures/{name}.png" for name in ("roc", "pr", "calibration", "confusion")}
+    assert figures | {"predictions.parquet", "settings.json"} <= kept
+    assert {f"models/f{fold}/{name}" for fold in range(3) for name in ("model.safetensors", "config.json")} <= kept
+    run = client.get_run(trial)
+    assert float(run.data.params["log10_learning_rate"]) == pytest.approx(
+        np.log10(float(run.data.params["learning_rate"])), abs=1e-3
+    )
+    parent = client.get_run(one(runs, "study")["run_id"])
+    assert parent.inputs.dataset_inputs[0].dataset.name == "synthetic"
+    assert {"recipe.json", "folds.csv", "summary.md"} <= files(parent.info.run_id)
+    assert {"python", "version.torch", "folds"} <= set(parent.data.tags)
+
+
+def test_predictions_are_out_of_fold_and_the_test_is_read_once(study: Path) -> None:
+    journal = Journal(study)
+    trial = next(name for name in journal.runs() if name.endswith(".t000"))
+    final = next(name for name in journal.runs() if ".final" in name)
+    val = Predictions.read(journal.run(trial).artifacts / "predictions.parquet").frame
+    test = Predictions.read(journal.run(final).artifacts / "predictions_test.parquet").frame
+    assert not set(val["patient"]) & set(test["patient"])
+    assert (val.groupby("patient")["fold"].nunique() == 1).all()
+    assert set(test["split"]) == {"test"}
+    reads = [json.loads(line) for line in (study / "test_reads.jsonl").read_text().splitlines()]
+    assert [read["run"] for read in reads] == [final]
+
+
+def test_the_final_model_is_served_as_it_predicted(study: Path, runs: pd.DataFrame) -> None:
+    os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
+    client = MlflowClient(default_uri(study))
+    mlflow.set_tracking_uri(default_uri(study))
+    models = client.search_logged_models(experiment_ids=[one(runs, "final")["experiment_id"]])
+    final = next(model for model in models if model.name.startswith("final"))
+    assert final.status.name == "READY" or str(final.status) == "READY"
+    loaded = mlflow.pyfunc.load_model(f"models:/{final.model_id}")
+    journal = Journal(study)
+    run = journal.run(next(name for name in journal.runs() if ".final" in name))
+    table = Predictions.read(run.artifacts / "predictions_test.parquet").frame
+    from mammo_lightning.datamodules.synthetic import Synthetic
+
+    data = Synthetic(patients=80, mlruns=study)
+    data.prepare_data()
+    rows = [data.frame.index[data.frame["image"] == name][0] for name in table["image"][:6]]
+    answer = loaded.predict(np.asarray(data.images[rows]))
+    assert list(answer.columns)[:2] == ["p_normal", "p_lesion"]
+    assert np.allclose(answer["p_lesion"], table["p_lesion"][:6], atol=1e-5)
+
+
+def test_the_same_command_does_nothing_twice_and_more_trials_go_on(study: Path, runs: pd.DataFrame) -> None:
+    run_study(make_recipe({**KEYS, "mlruns": study}))
+    again = mlflow.search_runs(search_all_experiments=True)
+    assert sorted(again["run_id"]) == sorted(runs["run_id"])
+    kept = runs.set_index("run_id").sort_index().filter(like="metrics.val_")
+    pd.testing.assert_frame_equal(
+        again.set_index("run_id").sort_index().filter(like="metrics.val_")[kept.columns], kept
+    )
+
+
+def test_a_changed_study_is_refused_with_the_difference(study: Path) -> None:
+    with pytest.raises(SettingsError, match=r"study 'small' was begun with other settings .*seed: was 0, now 1"):
+        run_study(make_recipe({**KEYS, "mlruns": study, "seed": 1}))
+
+
+def test_identity_is_kept_until_fresh(tmp_path: Path) -> None:
+    with claimed(tmp_path, "s"):
+        first = identify(tmp_path, "s", {"a": 1}, fresh=False)
+        assert identify(tmp_path, "s", {"a": 1}, fresh=False) == first
+        with pytest.raises(SettingsError, match="a: was 1, now 2"):
+            identify(tmp_path, "s", {"a": 2}, fresh=False)
+        assert identify(tmp_path, "s", {"a": 2}, fresh=True) != first
+        with pytest.raises(TrackingError, match="is being run by another process"), claimed(tmp_path, "s"):
+            pytest.fail("two processes hold one study")
+
+
+COMMAND = "--trials 2 --folds 3 --epochs 3 --set init=4 --search depth=1,2 --no-prune --name s".split()
+
+
+def tune(root: Path, *more: str) -> subprocess.Popen[str]:
+    options = write_folder(root / "data", patients=24)
+    command = [sys.executable, "-m", "experiments.tune", "--dataset", "folder", "--root", str(root / "data")]
+    command += ["--patient-from", str(options["patient_from"]), "--mlruns", str(root / "mlruns"), *COMMAND, *more]
+    return subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def results(root: Path) -> dict[str, pd.DataFrame]:
+    journal = Journal(root / "mlruns")
+    found = {}
+    for name in journal.runs():
+        run = journal.run(name)
+        path = run.artifacts / "predictions.parquet"
+        if path.exists():
+            found[name.partition(".")[2]] = pd.read_parquet(path)
+    return found
+
+
+def test_interrupted_equals_uninterrupted(tmp_path: Path) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    started = tune(whole)
+    _out, err = started.communicate(timeout=400)
+    assert started.returncode == 0, err
+    stopped = tune(broken)
+    deadline = time.monotonic() + 300
+    while not list((broken / "mlruns").glob("journal/*.t000/folds/f0/fit.json")):
+        assert time.monotonic() < deadline, "the first fold was never finished"
+        assert stopped.poll() is None, stopped.communicate()[1]
+        time.sleep(0.02)
+    stopped.send_signal(signal.SIGINT)
+    _, err = stopped.communicate(timeout=300)
+    assert stopped.returncode == 130, err
+    journal = Journal(broken / "mlruns")
+    outcomes = {name.partition(".")[2]: str(journal.run(name).outcome) for name in journal.runs()}
+    assert outcomes[""] == outcomes["t000"] == "interrupted", "it was stopped in the middle"
+    again = tune(broken)
+    _, err = again.communicate(timeout=400)
+    assert again.returncode == 0, err
+    one, two = results(whole), results(broken)
+    assert set(one) == set(two) >= {"t000", "t001", "reference2"}
+    for name in one:
+        pd.testing.assert_frame_equal(one[name], two[name])
+    client = MlflowClient(default_uri(broken / "mlruns"))
+    ended = client.search_runs([each.experiment_id for each in client.search_experiments()])
+    assert {run.info.status for run in ended} == {"FINISHED"}
+    assert sorted(run.data.tags.get("trial", "") for run in ended if run.data.tags["kind"] == "trial") == ["0", "1"]

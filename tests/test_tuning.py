@@ -1,0 +1,116 @@
+from pathlib import Path
+
+import optuna
+import pytest
+from fakes import predictions
+from optuna.distributions import FloatDistribution
+from optuna.trial import TrialState
+
+from mammo_lightning.errors import TrackingError
+from mammo_lightning.space import Space
+from mammo_lightning.tuning import Goal, Search
+from mammo_lightning.types import Level
+
+SPACE = Space({"x": 9.0}, {"x": FloatDistribution(0, 1)})
+GOAL = Goal("val_auc", Level.patch, "youden")
+
+
+def search(tmp_path: Path, *, seed: int = 0, prune: str | None = None, goal: Goal = GOAL) -> Search:
+    storage = f"sqlite:///{tmp_path / 'studies.db'}"
+    return Search(storage=storage, name="s", goal=goal, space=SPACE, seed=seed, prune=prune)
+
+
+def value(x: float) -> float:
+    return 1 - (x - 0.3) ** 2
+
+
+def finish(one: Search, slots: range) -> list[float]:
+    tried = []
+    for slot in slots:
+        trial = one.take(slot)
+        tried.append(trial.params["x"])
+        one.finish(trial, [value(trial.params["x"])])
+    return tried
+
+
+def test_an_interrupted_search_tries_what_an_uninterrupted_one_tries(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    whole = finish(search(tmp_path / "a"), range(9))
+    broken = finish(search(tmp_path / "b"), range(6))
+    left = search(tmp_path / "b").take(6)  # and killed here: neither told nor released
+    again = search(tmp_path / "b")
+    assert again.take(6).params == left.params
+    broken.append(left.params["x"])
+    again.finish(optuna.trial.Trial(again._study, left._trial_id), [value(left.params["x"])])
+    broken += finish(search(tmp_path / "b"), range(7, 9))
+    assert broken == whole
+    assert len(set(whole)) == 9
+
+
+def test_slots_are_numbers_and_none_is_lost(tmp_path: Path) -> None:
+    one = search(tmp_path)
+    finish(one, range(3))
+    trial = one.take(3)
+    one.finish(trial, None)
+    pruned = one.take(4)
+    one.finish(pruned, None, pruned=True)
+    states = {slot: trial.state for slot, trial in one.finished().items()}
+    assert states == {
+        0: TrialState.COMPLETE,
+        1: TrialState.COMPLETE,
+        2: TrialState.COMPLETE,
+        3: TrialState.FAIL,
+        4: TrialState.PRUNED,
+    }
+    assert one.best().number in (0, 1, 2)
+    assert len(one.completed()) == 3
+
+
+def test_another_seed_searches_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    assert finish(search(tmp_path), range(2)) != finish(search(tmp_path / "other", seed=1), range(2))
+
+
+def test_a_trial_worse_on_every_fold_is_pruned_and_a_better_one_is_not(tmp_path: Path) -> None:
+    one = search(tmp_path, prune="folds")
+    best = one.take(0)
+    assert not any(one.hopeless(best, 0.9 + fold / 100, fold) for fold in range(5))
+    one.finish(best, [0.92])
+    worse, better = one.take(1), None
+    assert any([one.hopeless(worse, 0.6 + fold / 100, fold) for fold in range(5)])
+    one.finish(worse, None, pruned=True)
+    better = one.take(2)
+    assert not any(one.hopeless(better, 0.93 + fold / 100, fold) for fold in range(5))
+
+
+def test_a_storage_that_cannot_be_opened(tmp_path: Path) -> None:
+    with pytest.raises(TrackingError, match=r"study storage .* cannot be opened"):
+        Search(storage=f"sqlite:///{tmp_path}/absent/s.db", name="s", goal=GOAL, space=SPACE, seed=0, prune=None)
+
+
+def test_objectives(tmp_path: Path) -> None:
+    good, bad = predictions(effect=3), predictions(effect=0.3)
+    for objective in ("val_auc", "val_pauc", "tpr@fpr0.2"):
+        goal = Goal(objective, Level.patch, "youden")
+        assert goal.fold(good) > goal.fold(bad)
+    tpr, fpr = Goal("tpr,fpr", Level.patch, "youden").values([], good)
+    assert 0 <= fpr < tpr <= 1
+    assert Goal("val_auc", Level.patient, "youden").fold(good) != GOAL.fold(good)
+
+
+def test_tpr_at_fpr_counts_exactly() -> None:
+    table = predictions(patients=30, per_patient=1, folds=1)
+    at = table.with_scores((table.labels * 0.5) + table.frame.index.to_numpy() / 1000)
+    assert Goal("tpr@fpr0.2", Level.patch, "youden").fold(at) == 1.0
+    tied = table.with_scores((table.labels * 0.0) + 0.5)
+    assert Goal("tpr@fpr0.2", Level.patch, "youden").fold(tied) == 0.0
+
+
+def test_a_pareto_study_ends_in_the_highest_tpr_allowed(tmp_path: Path) -> None:
+    goal = Goal("tpr,fpr", Level.patch, "youden")
+    one = search(tmp_path, goal=goal, prune="folds")
+    assert one.prune is None
+    for slot, values in enumerate([(0.99, 0.5), (0.8, 0.1), (0.9, 0.2), (0.7, 0.05)]):
+        one.finish(one.take(slot), list(values))
+    assert one.best().number == 2

@@ -1,0 +1,260 @@
+import logging
+import socket
+import time
+from pathlib import Path
+
+import pytest
+from tracking.story import begin, png, small_study
+
+from mammo_lightning.errors import TrackingError
+from mammo_lightning.tracking.journal import Journal
+from mammo_lightning.tracking.publish import Publisher, check_uri, default_uri
+from mammo_lightning.tracking.store import public
+
+TRACKING = "mammo_lightning.tracking"
+
+
+@pytest.fixture
+def journal(mlruns):
+    return Journal(mlruns)
+
+
+@pytest.fixture
+def publisher(journal, mlruns):
+    return Publisher(journal, default_uri(mlruns), mlruns)
+
+
+def runs(publisher):
+    found = publisher.store.client.search_runs([publisher.store.experiment("synthetic")[0]])
+    return {run.data.tags["journal"]: run for run in found}
+
+
+def contents(publisher):
+    """Everything a reader could see of every run."""
+    client = publisher.store.client
+    seen = {}
+    for name, run in runs(publisher).items():
+        run_id = run.info.run_id
+        points = {
+            key: [(point.step, point.value, point.timestamp) for point in client.get_metric_history(run_id, key)]
+            for key in run.data.metrics
+        }
+        files = sorted(
+            file.path for folder in (None, "images", "figures") for file in client.list_artifacts(run_id, folder)
+        )
+        models = [output.model_id for output in run.outputs.model_outputs]
+        datasets = [(each.dataset.name, each.dataset.digest) for each in run.inputs.dataset_inputs]
+        tags = {key: value for key, value in run.data.tags.items() if not key.startswith("mlflow.sharedView")}
+        seen[name] = (run_id, run.info.status, run.data.params, tags, points, files, models, datasets)
+    return seen
+
+
+def model_folder(folder: Path, text: str = "w") -> Path:
+    from mlflow.models import Model
+
+    folder.mkdir(exist_ok=True)
+    (folder / "weights").write_text(text)
+    Model(flavors={"python_function": {"loader_module": "mlflow.pyfunc.model"}}).save(str(folder / "MLmodel"))
+    return folder
+
+
+def test_publishing_twice_or_without_cursors_doubles_nothing(journal, publisher, mlruns, tmp_path):
+    small_study(journal)
+    trial = journal.run("demo-1.t001")
+    trial.write("figures/roc.png", png(3))
+    trial.model(model_folder(tmp_path / "m"), "t001", {"val_auc": trial.read_metrics()["val_auc"]})
+    assert publisher.publish_all() == 5
+    first = contents(publisher)
+    assert set(first) == set(journal.runs())
+    assert publisher.publish_all() == 0
+    for cursor in mlruns.glob("journal/*/published-*.json"):
+        cursor.unlink()
+    anew = Publisher(Journal(mlruns), default_uri(mlruns), mlruns)
+    assert anew.publish_all() == 5
+    assert contents(anew) == first
+    assert len(anew.store.client.search_logged_models(["1"])) == 1
+    assert first["demo-1.t001"][6:] == (
+        [anew.store.client.search_logged_models(["1"])[0].model_id],
+        [("synthetic", "d1")],
+    )
+    assert any("images/roc+step+0" in path for path in first["demo-1.t001"][5])
+    assert "figures/roc.png" in first["demo-1.t001"][5]
+
+
+def test_runs_hang_under_their_parent_with_name_colour_and_curves(journal, publisher):
+    begin(journal.run("child"), name="t007 hyper", parent="top", trial="7")
+    journal.run("child").metrics({"val_auc": 0.123456, "p": 0.0000123456, "bad": float("inf")})
+    journal.run("child").series("roc/tpr", [0.0, 0.5, 1.0])
+    begin(journal.run("top"), "study", "demo")
+    publisher.publish_all()
+    child, top = runs(publisher)["child"], runs(publisher)["top"]
+    assert child.data.tags["mlflow.parentRunId"] == top.info.run_id
+    assert child.info.run_name == "t007 hyper"
+    assert child.data.tags["mlflow.runColor"] == "#17becf"
+    assert child.data.metrics == {"val_auc": 0.1235, "p": 1.23e-05, "roc/tpr": 1.0}
+    assert child.data.tags["not_finite"] == "bad"
+    history = publisher.store.client.get_metric_history(child.info.run_id, "roc/tpr")
+    assert [(point.step, point.value) for point in history] == [(0, 0.0), (1, 0.5), (2, 1.0)]
+    assert child.info.artifact_uri.startswith(f"file://{publisher.store.mlruns}/artifacts/")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status"),
+    [("completed", "FINISHED"), ("pruned", "KILLED"), ("failed", "FAILED"), ("interrupted", "KILLED")],
+)
+def test_outcomes_become_states(journal, publisher, outcome, status):
+    begin(journal.run("a")).end(outcome, "because")
+    publisher.publish_all()
+    run = runs(publisher)["a"]
+    assert (run.info.status, run.data.tags["outcome"], run.data.tags["reason"]) == (status, outcome, "because")
+    assert run.info.end_time == journal.run("a").since(0)[0][-1]["time"]
+
+
+def test_a_run_that_is_taken_up_again_runs_and_ends_once(journal, publisher):
+    run = begin(journal.run("a"))
+    run.end("interrupted", "signal")
+    publisher.publish_all()
+    begin(run)
+    publisher.publish_all()
+    again = runs(publisher)["a"]
+    assert again.info.status == "RUNNING"
+    assert not {"outcome", "reason"} & set(again.data.tags)
+    run.metrics({"val_auc": 0.9})
+    run.end("completed")
+    publisher.publish_all()
+    done = runs(publisher)["a"]
+    assert (done.info.run_id, done.info.status, done.data.metrics) == (again.info.run_id, "FINISHED", {"val_auc": 0.9})
+
+
+def test_a_model_is_shown_with_its_run_and_can_be_registered(journal, publisher, tmp_path):
+    import mlflow
+
+    run = begin(journal.run("a"), "final", "final")
+    run.dataset("synthetic", "d1", "synthetic")
+    run.metrics({"val_auc": 0.9})
+    run.model(model_folder(tmp_path / "m"), "final", {"val_auc": 0.9})
+    run.end("completed")
+    publisher.publish_all()
+    client, published = publisher.store.client, runs(publisher)["a"]
+    (output,) = published.outputs.model_outputs
+    model = client.get_logged_model(output.model_id)
+    assert (model.name, str(model.status), model.source_run_id) == ("final", "READY", published.info.run_id)
+    assert [(each.key, each.value, each.dataset_name) for each in model.metrics] == [("val_auc", 0.9, "synthetic")]
+    assert len(client.get_metric_history(published.info.run_id, "val_auc")) == 1
+    mlflow.set_tracking_uri(publisher.store.uri)
+    mlflow.set_registry_uri(publisher.store.uri)
+    try:
+        version = mlflow.register_model(f"models:/{model.model_id}", "mammo")
+    finally:
+        mlflow.set_tracking_uri(None)
+        mlflow.set_registry_uri(None)
+    assert (version.version, version.run_id) == (1, published.info.run_id)
+    run.model(model_folder(tmp_path / "m", "other weights"), "final", {"val_auc": 0.9})
+    publisher.publish_all()
+    assert len(runs(publisher)["a"].outputs.model_outputs) == 2
+
+
+def test_a_deleted_run_stays_deleted_and_holds_up_nobody(journal, publisher, mlruns, caplog):
+    begin(journal.run("a"))
+    begin(journal.run("b"))
+    publisher.publish_all()
+    publisher.store.client.delete_run(runs(publisher)["a"].info.run_id)
+    journal.run("a").metrics({"val_auc": 0.1})
+    journal.run("b").metrics({"val_auc": 0.2})
+    with caplog.at_level(logging.WARNING, TRACKING):
+        publisher.publish_all()
+    assert "refuses run a" in caplog.text
+    for cursor in mlruns.glob("journal/*/published-*.json"):
+        cursor.unlink()
+    Publisher(journal, default_uri(mlruns), mlruns).publish_all()
+    assert {name: run.data.metrics for name, run in runs(publisher).items()} == {"b": {"val_auc": 0.2}}
+
+
+def test_a_database_that_was_thrown_away_is_filled_again(journal, publisher, mlruns, empty_database):
+    small_study(journal, trials=1)
+    publisher.publish_all()
+    time.sleep(0.002)  # the experiment of the new database is younger
+    fresh = mlruns.parent / "fresh"
+    fresh.mkdir()
+    (fresh / "mlflow.db").write_bytes(empty_database.read_bytes())
+    publisher.store.client._tracking_client.store.engine.dispose()
+    (fresh / "mlflow.db").replace(mlruns / "mlflow.db")
+    again = Publisher(journal, default_uri(mlruns), mlruns)
+    assert again.publish_all() == 4
+    assert set(runs(again)) == set(journal.runs())
+
+
+def test_the_thread_delivers_while_the_study_runs_and_the_rest_at_the_end(journal, publisher, mlruns):
+    run = begin(journal.run("a"))
+    publisher.start()
+    cursor = run.folder / f"published-{publisher.store.key}.json"
+    deadline = time.monotonic() + 30
+    while not cursor.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert runs(publisher)["a"].info.status == "RUNNING"
+    run.metrics({"val_auc": 0.5})
+    run.end("completed")
+    publisher.close()
+    done = runs(publisher)["a"]
+    assert (done.info.status, done.data.metrics) == ("FINISHED", {"val_auc": 0.5})
+
+
+def test_a_server_that_is_down_costs_a_warning(journal, mlruns, caplog):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    uri = f"http://127.0.0.1:{port}"
+    begin(journal.run("a")).end("completed")
+    publisher = Publisher(journal, uri, mlruns)
+    with caplog.at_level(logging.WARNING, TRACKING):
+        publisher.start()
+        publisher.close(timeout=20)
+    assert "retrying meanwhile" in caplog.text
+    assert "1 runs are not, or not wholly, in MLflow" in caplog.text
+    assert publisher._thread is not None
+    assert not publisher._thread.is_alive()
+    with pytest.raises(TrackingError, match="cannot publish to http://127.0.0.1"):
+        publisher.publish_all()
+    later = Publisher(journal, default_uri(mlruns), mlruns)
+    assert later.publish_all() == 1
+
+
+@pytest.mark.parametrize("key", ["a: b/c?ü", "//x", "x/../y"])
+def test_no_key_is_refused(journal, publisher, key):
+    run = begin(journal.run("a"))
+    run.metrics({key: 1.0})
+    run.params({key: "1"})
+    run.tags({key: "1"})
+    publisher.publish_all()
+    data = runs(publisher)["a"].data
+    assert len(data.metrics) == len(data.params) == 1
+
+
+def test_parameters_that_changed_keep_their_first_value(journal, publisher, caplog):
+    run = begin(journal.run("a"))
+    run.params({"depth": 3})
+    publisher.publish_all()
+    run.params({"depth": 4, "width": 8})
+    with caplog.at_level(logging.WARNING, TRACKING):
+        publisher.publish_all()
+    assert runs(publisher)["a"].data.params == {"depth": "3", "width": "8"}
+    assert "parameters cannot change" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "uri", ["mlruns", "htp://x", "file:///tmp/x", "sqlite://", "sqlite:///", "http://", "http://h:port", "http://a b"]
+)
+def test_a_malformed_address_is_one_line(uri):
+    with pytest.raises(TrackingError, match=r"tracking URI .* expected .* Leave --tracking-uri out"):
+        check_uri(uri)
+
+
+def test_addresses_that_are_right_pass_and_passwords_are_not_shown(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert check_uri("http://127.0.0.1:5000") == "http://127.0.0.1:5000"
+    assert check_uri("postgresql+psycopg2://me:secret@host:5432/mlflow").startswith("postgresql")
+    assert check_uri("sqlite:///x.db") == f"sqlite:///{tmp_path / 'x.db'}"
+    assert check_uri(default_uri(tmp_path)) == default_uri(tmp_path)
+    assert public("postgresql://me:secret@host/mlflow") == "postgresql://me@host/mlflow"
+    with pytest.raises(TrackingError, match="me@host"):
+        check_uri("postgresql://me:secret@host:port/mlflow")
