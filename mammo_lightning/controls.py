@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from mammo_lightning.datamodules.shortcuts import SURE, judged
+from mammo_lightning.datamodules.shortcuts import judged, sure
 from mammo_lightning.errors import DataError
 from mammo_lightning.evaluation.resampling import Estimate
 from mammo_lightning.evaluation.statistics import mean_fold_auc
@@ -99,15 +99,15 @@ def controls(
 
 
 def _line(what: str, auc: Estimate, plain: Estimate) -> str:
-    if auc.lo > SURE:
+    if sure(auc):
         found = "the label shows there too: lesions reach so far, or images of the two classes were made differently"
     else:
-        found = "little of the label shows there"
+        found = "chance is in the interval" if auc.lo <= 0.5 else "little of the label shows there"
     return f"control: {what}, {CLASSIFIER} reaches AUC {auc} of {plain.value:.2f}: {found}"
 
 
 def _chance_line(auc: Estimate) -> str:
-    found = "at chance, as it must be" if auc.lo <= 0.5 <= auc.hi else "not at chance: something leaks, trust no figure"
+    found = "at chance, as it must be" if auc.lo <= 0.5 else "not at chance: something leaks, trust no figure"
     return f"control: with labels permuted between groups, {CLASSIFIER} reaches AUC {auc}: {found}"
 
 

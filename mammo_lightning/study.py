@@ -153,8 +153,10 @@ class _Study:
         """Everything that trains, then everything that follows."""
         for line in self._structure():
             self.progress.say(line)
-        for note in self.splits.notes:
-            self.progress.say(note)
+        for line in [*self._patients(), *self.splits.notes]:
+            self.progress.say(line)
+        if self.recipe.group == "image":
+            self.progress.say("leak: --group image tears patients apart on purpose; every run is tagged leaky=true")
         reference = None
         if self.recipe.classifier != REFERENCE:
             reference = self._reference()
@@ -171,6 +173,16 @@ class _Study:
     def _structure(self) -> list[str]:
         data = self.data
         return structure(data.frame, classes=data.classes, unreadable=data.unreadable).lines
+
+    def _patients(self) -> list[str]:
+        """Where patients were read from names or a table, what was read: the one thing a person must check."""
+        if self.recipe.patient_from is None and self.recipe.table is None:
+            return []
+        sizes = self.data.frame.groupby("patient").size()
+        some = ", ".join(sizes.index[:20]) + (" ..." if len(sizes) > 20 else "")
+        counts = f"{sizes.min()} to {sizes.max()} images each, {sizes.mean():.1f} on average"
+        negative, positive = self.data.classes
+        return [f"{len(sizes)} patients: {some}", f"{counts}; positive class: {positive}, negative: {negative}"]
 
     def _reference(self) -> list[Fit]:
         run = self.journal.run(f"{self.run.run_id}.reference{self.recipe.trials}")

@@ -173,10 +173,18 @@ def decide_by(rule: str, fitted_on: Predictions | None = None) -> record.Decide:
 
 
 def run_name(slot: int, classifier: str, params: Mapping[str, Any]) -> str:
-    """At most 25 characters, the distinguishing part first: `t011 hyper d3 i20`."""
+    """At most 25 characters, the distinguishing part first: `t011 hyper de3 i20 l1e-3`."""
 
     def short(value: Any) -> str:
-        return f"{value:.2g}".replace("e-0", "e-") if isinstance(value, float) else str(value)[:6]
+        if isinstance(value, float) and 0 < abs(value) < 0.01:
+            return f"{value:.0e}".replace("e-0", "e-")
+        return f"{value:.2g}" if isinstance(value, float) else str(value)[:6]
 
-    parts = " ".join(f"{name[0]}{short(value)}" for name, value in params.items())
-    return f"t{slot:03d} {classifier} {parts}"[:25].strip()
+    def letters(name: str) -> str:
+        others = [other for other in params if other != name]
+        return next(name[:n] for n in range(1, len(name) + 1) if not any(each.startswith(name[:n]) for each in others))
+
+    words = [f"t{slot:03d}", classifier, *(f"{letters(name)}{short(value)}" for name, value in params.items())]
+    while len(" ".join(words)) > 25:
+        words.pop()
+    return " ".join(words)

@@ -45,7 +45,7 @@ def test_what_lies_in_the_border_is_still_seen() -> None:
 
 def test_blanking_tells_nothing_of_what_was_there() -> None:
     """Not even by the grey that is put in its place."""
-    _frame, images = planted("centre")
+    __, images = planted("centre")
     other = images.copy()
     other[:, :, 8:16, 8:16] = 9.0
     for picture in (centre_blanked, border_only):

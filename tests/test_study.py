@@ -220,3 +220,29 @@ def test_interrupted_equals_uninterrupted(tmp_path: Path) -> None:
     ended = client.search_runs([each.experiment_id for each in client.search_experiments()])
     assert {run.info.status for run in ended} == {"FINISHED"}
     assert sorted(run.data.tags.get("trial", "") for run in ended if run.data.tags["kind"] == "trial") == ["0", "1"]
+
+
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        ("holdout", {"scheme": "holdout"}),
+        ("nested", {"scheme": "nested", "trials": 1}),
+        ("pareto", {"objective": "tpr,fpr", "reserve": 0.15}),
+        ("patient", {"level": "patient", "objective": "val_pauc"}),
+        ("leaky", {"group": "image", "classifier": "linear", "set": {}, "search": {}}),
+    ],
+)
+def test_every_scheme_ends_in_a_final(tmp_path: Path, name: str, more: dict) -> None:
+    summary = run_study(make_recipe({**KEYS, "truth": 0, "mlruns": tmp_path, "name": name, **more}))
+    journal = Journal(tmp_path)
+    kinds = [journal.run(run_id).identity["kind"] for run_id in journal.runs()]
+    expected = {"final", "study", "trial"} | ({"reference"} if name != "leaky" else set())
+    assert set(kinds) == expected
+    assert kinds.count("study") == (4 if name == "nested" else 1)
+    assert {str(journal.run(run_id).outcome) for run_id in journal.runs()} == {"completed"}
+    assert summary.rows[-1].what == "final"
+    final = journal.run(next(run_id for run_id in journal.runs() if ".final" in run_id))
+    assert final.read_tags()["threshold_origin"] == ("reserve" if name == "pareto" else "carried")
+    assert final.read_tags()["leaky"] == str(name == "leaky").lower()
+    scored = Predictions.read(final.artifacts / "predictions.parquet").frame
+    assert len(scored["fold"].unique()) == (1 if name == "holdout" else 3)

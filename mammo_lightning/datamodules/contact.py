@@ -105,10 +105,10 @@ def _sheet(
         x, y = (left + TILE / 2) / width, 1 - (top + TILE + 2) / height
         drawn.text(x, y, short, ha="center", va="top", size=4.2, color=GREY)
     drawn.figimage(page)
-    left = MARGIN / width
-    drawn.text(left, 1 - 18 / height, name, va="top", size=11, weight="bold", color=DARK)
-    drawn.text(left, 1 - 58 / height, counts, va="top", size=6.5, color="#555555")
-    drawn.text(1 - left, 1 - 58 / height, scale, va="top", ha="right", size=6.5, color="#555555")
+    edge = MARGIN / width
+    drawn.text(edge, 1 - 18 / height, name, va="top", size=11, weight="bold", color=DARK)
+    drawn.text(edge, 1 - 58 / height, counts, va="top", size=6.5, color="#555555")
+    drawn.text(1 - edge, 1 - 58 / height, scale, va="top", ha="right", size=6.5, color="#555555")
     if stamp:
         drawn.text(
             0.5, 0.5, stamp, ha="center", va="center", rotation=25, size=min(60, height / 14), weight="bold",

@@ -95,7 +95,7 @@ def _tokens(names: list[str]) -> Iterator[Predictor]:
     if len({tuple(each) for each in kinds}) > 1:
         pattern = [re.sub("[0-9]+", "0", re.sub("[A-Za-z]+", "a", name)) for name in names]
         yield Predictor("name_pattern", "name", "the pattern of the file name", np.array(pattern, object))
-        yield from _words([each[front:] for each in tokens])
+        yield from _words(tokens, front)
     back = min(_alike([each[::-1] for each in kinds]), min(map(len, tokens)) - front)
     for place in [*range(front), *range(-1, -back - 1, -1)]:
         values = np.array([each[place] for each in tokens], object)
@@ -115,13 +115,14 @@ def _alike(kinds: list[list[bool]]) -> int:
     return next((place for place, each in enumerate(places) if len(set(each)) > 1), min(map(len, kinds)))
 
 
-def _words(tokens: list[list[str]]) -> Iterator[Predictor]:
-    """Whether a word stands anywhere in what is built differently, for the most frequent words."""
-    bags = [{token.lower() for token in each if token.isalpha()} for each in tokens]
-    counts = Counter(word for bag in bags for word in bag)
+def _words(tokens: list[list[str]], front: int) -> Iterator[Predictor]:
+    """Whether a word stands anywhere in the name, for the most frequent words; not for those that have a place."""
+    places = [{token.lower(): place for place, token in enumerate(each) if token.isalpha()} for each in tokens]
+    wandering = {word for each in places for word, place in each.items() if place >= front}
+    counts = Counter(word for each in places for word in each if word in wandering)
     for word, count in counts.most_common(WORDS):
-        if count < len(bags):
-            held = np.array([f"'{word}'" if word in bag else "without" for bag in bags], object)
+        if count < len(tokens):
+            held = np.array([f"'{word}'" if word in each else "without" for each in places], object)
             yield Predictor(f"name_word_{word}", "name", f"the word '{word}' in the file name", held)
 
 

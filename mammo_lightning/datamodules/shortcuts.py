@@ -20,7 +20,7 @@ from mammo_lightning.types import Predictions
 LIMITS = {"name": 0.65, "column": 0.65, "size": 0.65, "count": 0.65, "intensity": 0.75}
 #: and the lower end of its interval must be above this
 SURE = 0.55
-#: from here on a name is the label written out
+#: from here on a predictor is the label itself
 WRITTEN = 0.995
 FOLDS = 5
 #: rows of training weight that the prevalence has in the rate of a value
@@ -52,7 +52,7 @@ class Shortcut:
     @property
     def works(self) -> bool:
         """Whether it does well enough to be warned of."""
-        return self.auc.value >= LIMITS[self.predictor.kind] and self.auc.lo > SURE
+        return self.auc.value >= LIMITS[self.predictor.kind] and sure(self.auc)
 
     @property
     def line(self) -> str:
@@ -78,6 +78,11 @@ class Shortcut:
         return f"shortcut: {self.predictor.title}{where} alone reaches AUC {self.auc}{told}: {MEANING[kind]}. {cure}"
 
 
+def sure(auc: Estimate) -> bool:
+    """Whether an AUC is above chance beyond doubt; one without a single error is, however few the patients."""
+    return auc.lo > SURE or auc.value >= WRITTEN
+
+
 def grouped_folds(frame: pd.DataFrame, *, folds: int = FOLDS, seed: int = 0) -> NDArray[np.int64]:
     """A fold for every row, by group and stratified; -1 for groups in an official test split, which stays unread."""
     from sklearn.model_selection import StratifiedGroupKFold
@@ -88,7 +93,7 @@ def grouped_folds(frame: pd.DataFrame, *, folds: int = FOLDS, seed: int = 0) -> 
     part = frame.iloc[inside]
     fewest = min(part.loc[part["label"] == label, "group"].nunique() for label in (0, 1))
     if fewest < 2:
-        raise DataError(f"{fewest} patients in the scarcer class are too few to divide; predictors need 2 or more")
+        raise DataError(f"the scarcer class has {fewest} of the patients; predictors can be tried from 2 on")
     splitter = StratifiedGroupKFold(min(folds, fewest), shuffle=True, random_state=seed)
     for fold, (_, held) in enumerate(splitter.split(part, part["label"], part["group"])):
         code[inside[held]] = fold

@@ -70,12 +70,12 @@ def test_names_built_differently_are_told_by_their_pattern() -> None:
 
 def test_words_are_found_wherever_they_stand() -> None:
     index = frame(name="{patient}_{crop}.png")
-    words = np.where(index["label"] == 1, "mass", "")
+    words = np.where(index["label"] == 1, "mass_", "")
     index["image"] = [
         f"{'left_' * (i % 3)}{word}{name}" for i, (word, name) in enumerate(zip(words, index["image"], strict=True))
     ]
     hits = found(index)
-    assert hits["name_word_massp"].auc.value == 1.0
+    assert hits["name_word_mass"].auc.value == 1.0
 
 
 def test_a_patient_number_that_follows_the_class_is_found_as_a_number() -> None:
@@ -101,7 +101,7 @@ def test_brightness_is_found_with_its_medians() -> None:
     images = noise(len(index)) + (20 * index["label"].to_numpy()[:, None, None, None]).astype(np.uint8)
     hit = found(index, images)["mean"]
     assert hit.works
-    assert "median 1" in hit.told
+    assert hit.told.startswith("median 99")
     assert "contact sheets" in hit.line
 
 
@@ -150,7 +150,7 @@ def test_rows_of_a_test_patient_stay_unread() -> None:
 
 
 def test_one_patient_a_class_is_too_few() -> None:
-    with pytest.raises(DataError, match="1 patients in the scarcer class are too few"):
+    with pytest.raises(DataError, match="the scarcer class has 1 of the patients"):
         grouped_folds(frame(patients=2))
 
 

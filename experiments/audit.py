@@ -1,0 +1,226 @@
+"""Look at a dataset before anything is trained on it: `python -m experiments.audit --dataset D --root R`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from experiments.cli import run
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Console
+
+    from mammo_lightning.datamodules.base import MammoDataModule
+    from mammo_lightning.progress import Progress
+    from mammo_lightning.recipe import Recipe
+
+app = typer.Typer(add_completion=False)
+#: side to which images of several sizes are brought; their own sizes are read from the files
+SIDE = 128
+SHOWN = 30  # rows of a table at the terminal
+NAMED = {"shortcut", "leak", "duplicate", "label conflict", "unreadable"}
+
+
+def option(text: str, **more: Any) -> Any:
+    """An option of which nothing is passed on unless it is given."""
+    return typer.Option(help=text, show_default=False, **more)
+
+
+@app.command()
+def audit(
+    recipe: Annotated[Path | None, typer.Argument(help="A recipe whose dataset is meant; options override it.")] = None,
+    dataset: Annotated[str | None, option("synthetic, microcalc, folder ...")] = None,
+    root: Annotated[Path | None, option("Where the images are.")] = None,
+    size: Annotated[int | None, option("Resize all images to N x N.")] = None,
+    patient_from: Annotated[str | None, option("folder: regular expression, first group = patient.")] = None,
+    table: Annotated[Path | None, option("folder: csv with path,patient,label and subgroups.")] = None,
+    positive: Annotated[str | None, option("folder: the positive class.")] = None,
+    sampling: Annotated[str | None, option("folder: exhaustive if the patches tile each view.")] = None,
+    patients: Annotated[int | None, option("synthetic: how many patients.")] = None,
+    trap: Annotated[str | None, option("synthetic: patient, source, duplicate or label-noise.")] = None,
+    folds: Annotated[int | None, option("Folds (default: 5).")] = None,
+    fold_seed: Annotated[int | None, option("Seed of the folds.")] = None,
+    mlruns: Annotated[Path | None, option("Where everything is kept (default: mlruns).")] = None,
+    tracking_uri: Annotated[str | None, option("An MLflow server instead of the local database.")] = None,
+) -> None:
+    """Say what is wrong with a dataset: leaks, duplicates, shortcuts. Exit code 0 whatever is found."""
+    given = {key: value for key, value in locals().items() if value is not None and key != "recipe"}
+    from mammo_lightning.recipe import make_recipe, read_recipe
+
+    keys = read_recipe(recipe) if recipe else {}
+    checked = make_recipe({**keys, **given}, f"recipe '{recipe}'" if recipe and not given else "the settings")
+
+    from experiments.display import Display
+    from mammo_lightning.opening import writable
+    from mammo_lightning.tracking.publish import check_uri, default_uri
+
+    checked = checked.model_copy(update={"mlruns": writable(checked.mlruns)})
+    uri = checked.tracking_uri or default_uri(checked.mlruns)
+    check_uri(uri)
+    with Display() as progress:
+        data, resized = _opened(checked, progress)
+        look = _looked(data, checked, resized)
+        _show(look, progress.console)
+        _keep(look, checked, uri, progress.console)
+
+
+def _opened(recipe: Recipe, progress: Progress) -> tuple[MammoDataModule, bool]:
+    """The dataset; images of several sizes, which a study refuses, are no reason for an audit to stop."""
+    from mammo_lightning.errors import DataError
+    from mammo_lightning.opening import open_dataset
+
+    try:
+        return open_dataset(recipe, progress, lenient=True), False
+    except DataError as error:
+        if recipe.size is not None:
+            raise
+        try:
+            return open_dataset(recipe.model_copy(update={"size": SIDE}), progress, lenient=True), True
+        except DataError:
+            raise error from None
+
+
+class _Look:
+    """What an audit found, as tables, lines and pictures."""
+
+    def __init__(self, data: MammoDataModule, title: str) -> None:
+        from mammo_lightning.datamodules.audit import native_formats, structure
+
+        self.data, self.title = data, title
+        formats = native_formats(data.frame, data.shape, 8 * data.images.dtype.itemsize)
+        self.formats = formats
+        self.findings = structure(data.frame, classes=data.classes, formats=formats, unreadable=data.unreadable)
+        self.metrics = self.findings.metrics()
+        self.lines = self.findings.lines
+        self.tables: dict[str, pd.DataFrame] = {"counts": self.findings.counts, "formats": self.findings.formats}
+        self.sheets: dict[str, bytes] = {}
+
+
+def _looked(data: MammoDataModule, recipe: Recipe, resized: bool) -> _Look:
+    import pandas as pd
+
+    from mammo_lightning.controls import controls
+    from mammo_lightning.datamodules import shortcuts
+    from mammo_lightning.datamodules.contact import contact_sheets
+    from mammo_lightning.errors import DataError
+    from mammo_lightning.types import seed_from
+
+    look = _Look(data, recipe.dataset)
+    if resized:
+        look.lines.append(
+            f"note: images of several sizes were brought to {SIDE} x {SIDE} to be looked at; a study needs --size"
+        )
+    seen = (data.frame["split"] != "test").to_numpy().nonzero()[0]
+    look.sheets = contact_sheets(
+        data.frame.iloc[seen],
+        data.images[seen],
+        classes=data.classes,
+        title=recipe.dataset,
+        synthetic=data.synthetic,
+    )
+    try:
+        seed = seed_from(data.digest, recipe.folds, recipe.fold_seed)
+        folds = shortcuts.grouped_folds(data.frame, folds=recipe.folds, seed=seed)
+    except DataError as error:
+        look.lines.append(f"note: no shortcut table and no controls: {error}")
+        return look
+    columns = ["view", *(name for name in data.subgroups if name not in getattr(data, "answers", ()))]
+    found = shortcuts.shortcuts(
+        data.frame, data.images, folds, classes=data.classes, columns=columns, formats=look.formats
+    )
+    tried = controls(data.frame, data.images, folds, scale=data.scale, seed=seed)
+    look.tables["shortcuts"] = shortcuts.table(found)
+    rows = [(c.name, c.auc.value, c.auc.lo, c.auc.hi, c.counts) for c in tried]
+    look.tables["controls"] = pd.DataFrame(rows, columns=["control", "auc", "lo", "hi", "counts"])
+    look.metrics |= {f"shortcut/{each.predictor.key}": each.auc.value for each in found}
+    look.metrics |= {f"control/{each.key}": each.auc.value for each in tried}
+    look.lines += [each.line for each in found if each.works] + [each.line for each in tried]
+    return look
+
+
+def _show(look: _Look, console: Console) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    titles = {
+        "counts": f"{look.title}: counts",
+        "formats": "sizes and depths, as they stand in the files",
+        "shortcuts": "shortcut table: what a trivial predictor reaches alone, by patient, out of fold (chance 0.5)",
+        "controls": "controls: the reference classifier through the same folds",
+    }
+    for name, table in look.tables.items():
+        drawn = Table(title=titles[name], title_justify="left", header_style="bold")
+        shown = _readable(table)
+        for column in shown:
+            drawn.add_column(str(column), justify="right" if shown[column].dtype.kind in "if" else "left")
+        warned = table.get("shortcut", [False] * len(table))
+        for row, warn in list(zip(shown.itertuples(index=False), warned, strict=True))[:SHOWN]:
+            drawn.add_row(*map(str, row), style="yellow" if warn else "")
+        drawn.caption = f"and {len(shown) - SHOWN} more rows in {name}.csv" if len(shown) > SHOWN else None
+        console.print(drawn)
+    for line in look.lines:
+        console.print(Text(line, style="yellow" if line.partition(":")[0] in NAMED else ""), soft_wrap=True)
+    if not any(line.partition(":")[0] in NAMED for line in look.lines):
+        console.print("nothing found that is wrong")
+
+
+def _readable(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with value and interval in one column, and without columns for machines."""
+    if "auc" not in table:
+        return table
+    from mammo_lightning.evaluation.resampling import Estimate
+
+    told = [str(Estimate(*row)) for row in table[["auc", "lo", "hi"]].itertuples(index=False)]
+    named = table.drop(columns=["auc", "lo", "hi", "predictor", "shortcut"], errors="ignore")
+    named.insert(list(named.columns).index("what") + 1 if "what" in named else 1, "AUC (95 % CI)", told)
+    return named
+
+
+def _keep(look: _Look, recipe: Recipe, uri: str, console: Console) -> None:
+    """Journal the audit as a run of its own and publish it; a server that is down is said and stops nothing."""
+    from mammo_lightning.tracking.journal import Journal
+    from mammo_lightning.tracking.publish import Publisher
+    from mammo_lightning.types import Kind, Outcome
+
+    data = look.data
+    journal = Journal(recipe.mlruns)
+    kept = journal.run(f"audit-{recipe.dataset}-{data.digest}")
+    tags = {"dataset": recipe.dataset, "synthetic": str(data.synthetic).lower()}
+    kept.begin(kind=Kind.audit, name=f"audit {recipe.dataset}", study="", parent=None, experiment=data.name, tags=tags)
+    kept.dataset(data.name, data.digest, str(recipe.root or recipe.dataset))
+    options = {"root": recipe.root, "size": data.size, "patients": recipe.patients, "trap": recipe.trap}
+    kept.params({"folds": recipe.folds} | {name: value for name, value in options.items() if value is not None})
+    kept.metrics({name: round(value, 4) for name, value in look.metrics.items()})
+    for name, table in look.tables.items():
+        kept.write(f"{name}.csv", table.to_csv(index=False, float_format="%.4f"))
+    if len(look.findings.twins):
+        kept.write("identical.csv", look.findings.twins.to_csv(index=False))
+    for label, (name, png) in enumerate(look.sheets.items()):
+        kept.write(f"contact/{label}-{''.join(c if c.isalnum() else '_' for c in name)}.png", png)
+        kept.image(f"contact/{name}", png)
+    kept.write("audit.md", _markdown(look))
+    warned = [line for line in look.lines if line.partition(":")[0] in NAMED]
+    kept.note("\n\n".join([f"warnings: {len(warned)}", *warned[:6]]))
+    kept.end(Outcome.completed)
+    console.print(f"tables and contact sheets: {kept.artifacts}", soft_wrap=True)
+    Publisher(journal, uri, recipe.mlruns).close()
+
+
+def _markdown(look: _Look) -> str:
+    parts = [
+        f"# Audit of {look.title}",
+        "\n".join(f"- {line}" for line in look.lines) or "Nothing found that is wrong.",
+    ]
+    for name, table in look.tables.items():
+        shown = _readable(table)
+        head = [" | ".join(map(str, shown.columns)), " | ".join("---" for _ in shown.columns)]
+        rows = [" | ".join(str(value).replace("|", "/") for value in row) for row in shown.itertuples(index=False)]
+        parts.append(f"## {name.capitalize()}\n\n" + "\n".join(f"| {line} |" for line in [*head, *rows]))
+    return "\n\n".join(parts) + "\n"
+
+
+if __name__ == "__main__":
+    run(app)

@@ -1,0 +1,104 @@
+"""The verb `audit`: what it prints and keeps, and how it ends."""
+
+from pathlib import Path
+
+import cv2
+import pandas as pd
+import pytest
+from fakes import write_folder, write_microcalc
+
+from experiments import audit
+from experiments.cli import run
+from mammo_lightning.tracking.journal import Journal
+from mammo_lightning.tracking.publish import Publisher
+from mammo_lightning.types import Outcome
+
+
+@pytest.fixture
+def closed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Publishing is tested where it lives; here it only must be asked for."""
+    published: list[str] = []
+    monkeypatch.setattr(Publisher, "__init__", lambda self, journal, uri, mlruns: setattr(self, "uri", uri))
+    monkeypatch.setattr(Publisher, "close", lambda self: published.append(self.uri))
+    return published
+
+
+def look(*words: object, mlruns: Path) -> None:
+    audit.app([*map(str, words), "--mlruns", str(mlruns)], standalone_mode=False)
+
+
+def test_a_trap_is_named_printed_and_kept(
+    tmp_path: Path, closed: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    look("--trap", "source", "--patients", 80, mlruns=tmp_path)
+    printed = capsys.readouterr().out
+    assert any(line.startswith("shortcut: token 1 of the file name (column source)") for line in printed.splitlines())
+    assert "lesion" not in [line.split()[0] for line in printed.splitlines() if line.startswith("column")]
+    journal = Journal(tmp_path.resolve())
+    (run_id,) = journal.runs()
+    kept_run = journal.run(run_id)
+    assert kept_run.identity["kind"] == "audit"
+    assert kept_run.outcome is Outcome.completed
+    metrics = kept_run.read_metrics()
+    assert metrics["shortcut/name_1"] > 0.9
+    assert 0.3 < metrics["control/permuted_labels"] < 0.7
+    assert metrics["count/patients"] == 80
+    kept = {path.relative_to(kept_run.artifacts).as_posix() for path in kept_run.artifacts.rglob("*.*")}
+    assert kept == {
+        "audit.md", "counts.csv", "formats.csv", "shortcuts.csv", "controls.csv", "contact/0-normal.png",
+        "contact/1-lesion.png",
+    }  # fmt: skip
+    assert pd.read_csv(kept_run.artifacts / "shortcuts.csv")["predictor"].iloc[0] == "name_1"
+    assert "shortcut: token 1" in (kept_run.artifacts / "audit.md").read_text()
+    assert closed, "the run was not published"
+
+
+def test_leaks_end_in_code_0_and_the_same_run(
+    tmp_path: Path, closed: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(2):
+        look("--trap", "patient", "--patients", 40, mlruns=tmp_path)
+    assert "leak: 2 patients stand in both official splits: p0003 (2 train, 2 test)" in capsys.readouterr().out
+    assert len(Journal(tmp_path.resolve()).runs()) == 1
+
+
+def test_sizes_that_differ_and_unreadable_files_do_not_stop_it(
+    tmp_path: Path, closed: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = write_folder(tmp_path / "data", patients=16)
+    for path in sorted((tmp_path / "data" / "malignant").glob("*.png")):
+        cv2.imwrite(str(path), cv2.resize(cv2.imread(str(path), -1), (48, 48)))
+    (tmp_path / "data" / "benign" / "p000_0.png").write_bytes(b"")
+    (tmp_path / "data" / "benign" / "p002_0.png").write_bytes(b"x")
+    look("--dataset", "folder", "--root", options["root"], "--patient-from", options["patient_from"], mlruns=tmp_path)
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith("unreadable: ") for line in lines) == 2
+    assert any(line.startswith("shortcut: image width alone reaches AUC 1.00") for line in lines)
+
+
+def test_two_patients_are_enough_for_the_structure(
+    tmp_path: Path, closed: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = write_microcalc(tmp_path / "data", patients=2)
+    look("--dataset", "microcalc", "--root", options["root"], mlruns=tmp_path)
+    printed = capsys.readouterr().out
+    assert "note: no shortcut table and no controls: the scarcer class has 1 of the patients" in printed
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--dataset", "folder", "--root", "absent", "--patient-from", "(p)"], "no such folder 'absent'"),
+        (["--trap", "wolf"], "no trap 'wolf'; known: duplicate, label-noise, patient, source"),
+    ],
+)
+def test_bad_input_is_one_line_and_code_2(
+    words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["audit", *words, "--mlruns", str(tmp_path)])
+    with pytest.raises(SystemExit, match="2"):
+        run(audit.app)
+    told = capsys.readouterr()
+    assert said in told.err
+    assert len(told.err.strip().splitlines()) == 1
+    assert not Journal(tmp_path).runs()
