@@ -16,6 +16,7 @@ from mammo_lightning.progress import Progress
 from mammo_lightning.reports import Summary
 
 QUIET_SECONDS = 15  # between two plain lines
+WARNINGS = ("shortcut:", "leak:", "duplicate:", "straddle:", "label conflict:", "unreadable:", "warning:")
 PLAIN_WIDTH = 130  # where there is no terminal to ask
 
 
@@ -38,7 +39,7 @@ class Display(Progress):
 
     def say(self, line: str) -> None:
         """A line that stays; warnings stand out."""
-        warn = line.startswith(("shortcut:", "leak:", "duplicate:", "straddle:", "label conflict:", "warning:"))
+        warn = line.startswith(WARNINGS)
         self.console.print(Text(line, style="yellow" if warn else "dim"))
 
     def show(self) -> None:

@@ -83,7 +83,7 @@ def tune(
 
         try:
             summary = run_study(checked, progress)
-        except Interrupted:
+        except (Interrupted, SystemExit):  # Lightning turns the second Ctrl-C into an exit
             raise KeyboardInterrupt from None
     progress.conclude(summary)
 

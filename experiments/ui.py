@@ -62,8 +62,9 @@ def _start(mlruns: Path, port: int) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
     stores = ["--backend-store-uri", default_uri(mlruns), "--artifacts-destination", (mlruns / "artifacts").as_uri()]
     quiet = ["--uvicorn-opts", "--log-level warning"]
-    # in a session of its own: at Ctrl-C it is this process that ends it, and its children with it
-    return subprocess.Popen([*command, *stores, *quiet], env=environment, start_new_session=True)
+    # in a session of its own: at Ctrl-C it is this process that ends it, and its children with it; what it says
+    # goes to stderr, so that nothing but links is on stdout
+    return subprocess.Popen([*command, *stores, *quiet], env=environment, start_new_session=True, stdout=sys.stderr)
 
 
 def _links(mlruns: Path, port: int) -> list[str]:

@@ -171,7 +171,7 @@ class Finish:
         shown = self._record_test(run, predictions, points)
         if reference:
             beside = make_predictor(Task(self.task.data, self.task.splits, REFERENCE), reference)
-            other = self.journal.run(f"{self.run.run_id}.reference{self.recipe.trials}")
+            other = self.journal.run(f"{self.run.run_id}.reference")
             scored = beside.predictions(read.rows, Split.test)
             theirs = self._record_test(other, scored, beside.points(self.goal.rule)[0])
             at = scored.at(self.goal.level)

@@ -78,17 +78,18 @@ def _draw(
     }.items():
         run.series(key, values.tolist())
     stamp = "SYNTHETIC" if data.synthetic else ""
+    name = "mean fold AUC" if len(set(at.folds)) > 1 else "AUC"
     figures = {
-        "roc": curves.roc_figure(at, decisions, title=title, estimate=estimates["auc"], stamp=stamp),
+        "roc": curves.roc_figure(at, decisions, title=title, estimate=estimates["auc"], stamp=stamp, name=name),
         "pr": curves.pr_figure(at, decisions, title=title, estimate=estimates["ap"], stamp=stamp),
         "calibration": curves.calibration_figure(at, title=title, stamp=stamp),
         "confusion": curves.confusion_figure(at, decisions, title=title, stamp=stamp),
     }
-    for name, figure in figures.items():
+    for key, figure in figures.items():
         png = curves.png(figure)
-        run.write(f"figures/{name}{suffix}.png", png)
-        if name in ("roc", "confusion"):
-            run.image(f"{name}{suffix}", png)
+        run.write(f"figures/{key}{suffix}.png", png)
+        if key in ("roc", "confusion"):
+            run.image(f"{key}{suffix}", png)
 
 
 def record_settings(run: RunJournal, settings: Mapping[str, Any]) -> None:

@@ -50,7 +50,7 @@ def run_study(recipe: Recipe, progress: Progress | None = None) -> Summary:
         publisher.start()
         try:
             summary = study.go()
-        except (Interrupted, KeyboardInterrupt):
+        except (Interrupted, KeyboardInterrupt, SystemExit):
             study.run.end(Outcome.interrupted, "signal")
             raise
         except Exception as error:
@@ -86,6 +86,7 @@ class _Study:
             )
         self.splits = self._splits()
         self.task = Task(self.data, self.splits, recipe.classifier)
+        self.classifier(shape=self.data.shape, settings=self.space.fixed)  # refuses images it cannot take
         self.journal = Journal(recipe.mlruns)
         self.run: RunJournal
 
@@ -185,7 +186,7 @@ class _Study:
         return [f"{len(sizes)} patients: {some}", f"{counts}; positive class: {positive}, negative: {negative}"]
 
     def _reference(self) -> list[Fit]:
-        run = self.journal.run(f"{self.run.run_id}.reference{self.recipe.trials}")
+        run = self.journal.run(f"{self.run.run_id}.reference")
         self.progress.say(f"reference: {REFERENCE}, {self.recipe.trials} trials on the same folds")
         self._begin_run(run, Kind.reference, f"reference {REFERENCE}", self.run)
         task = Task(self.data, self.splits, REFERENCE)

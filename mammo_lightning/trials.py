@@ -94,7 +94,7 @@ class Trials:
             run.end(Outcome.failed, reason)
             self.search.finish(trial, None)
             self.progress.say(f"t{slot:03d} failed: {reason} ({str(error).splitlines()[0]})")
-        except (Interrupted, KeyboardInterrupt):
+        except (Interrupted, KeyboardInterrupt, SystemExit):  # Lightning turns Ctrl-C into an exit
             run.end(Outcome.interrupted, "signal")
             self.search.release(trial._trial_id)
             raise
@@ -134,7 +134,8 @@ class Trials:
             run.metrics({"fold/val_auc" if self.goal.objective == "val_auc" else "fold/objective": value}, step=fold)
             if self.progress.stopping:
                 raise Interrupted
-            if self.search.prune == "folds" and self.search.hopeless(trial, value, position):
+            last = position == len(self.task.splits.folds) - 1
+            if self.search.prune == "folds" and self.search.hopeless(trial, value, position) and not last:
                 raise Hopeless(f"after {position + 1} folds: worse than the best trial on the same folds")
         return fits
 

@@ -48,9 +48,12 @@ def images(key: str, *, runs: int = 20) -> Chart:
     return _chart("IMAGE", runs, imageKeys=[key], step=0, showRunParams=False)
 
 
-def section(name: str, charts: Sequence[Chart]) -> tuple[dict[str, Any], list[Chart]]:
-    """A heading with charts under it."""
+def section(
+    name: str, charts: Sequence[Chart], *, columns: int = 3, height: int = 360
+) -> tuple[dict[str, Any], list[Chart]]:
+    """A heading with charts under it, `columns` of them in a row."""
     heading = _heading(name, _stable("section", name, *(chart["uuid"] for chart in charts)), open_=True)
+    heading |= {"columns": columns, "cardHeight": height}
     return heading, [{**chart, "metricSectionId": heading["uuid"]} for chart in charts]
 
 

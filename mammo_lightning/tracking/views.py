@@ -97,7 +97,8 @@ def _states(study: str, tuned: Sequence[str]) -> dict[str, dict[str, Any]]:
     # the axes are linear, so of a rate and its logarithm the logarithm is drawn
     axes = [key for key in tuned if f"log10_{key}" not in tuned][:MOST_PARAMS]
     settings = parallel(params=axes or ["log10_learning_rate"], metrics=["val_auc"])
-    headline = section("Headline", [bar(key) for key in ("val_auc", "val_tpr", "val_fpr", "val_ap")])
+    bars = [bar(key) for key in ("val_auc", "val_tpr", "val_fpr", "val_ap")]
+    headline = section("Headline", bars, columns=len(bars))
     losses = [line(f"epoch/train_loss/f{fold}") for fold in range(FOLDS)]
     inner = [line(f"epoch/inner_loss/f{fold}") for fold in range(FOLDS)]
     curves = [
@@ -107,7 +108,7 @@ def _states(study: str, tuned: Sequence[str]) -> dict[str, dict[str, Any]]:
     ]
     members = section("Ensembles and members", [roc, line("pr/precision", over="pr/recall", runs=10), spots])
     first = section("ROC, operating points and settings", [roc, spots, settings])
-    wall = section("ROC figures", [images("roc", runs=10)])
+    wall = section("ROC figures", [images("roc", runs=10)], columns=1, height=640)
     columns = _columns(tuned)
     return {
         LEADERBOARD: _state(scored, [first, headline, wall], columns=columns),

@@ -72,7 +72,7 @@ def test_beginning_again_changes_nothing_and_reopens_what_had_ended(journal):
 
 def test_another_identity_under_the_same_id_is_refused(journal):
     begin(journal.run("a"))
-    with pytest.raises(TrackingError, match="was begun as .* use another id"):
+    with pytest.raises(TrackingError, match=r"was begun as .* use another id"):
         begin(journal.run("a"), name="another")
 
 
@@ -114,7 +114,7 @@ def test_bad_input_is_said_in_one_line(journal, tmp_path):
     run = begin(journal.run("a"))
     with pytest.raises(TrackingError, match="no folder name"):
         journal.run("../a")
-    with pytest.raises(TrackingError, match="no file .* to keep"):
+    with pytest.raises(TrackingError, match=r"no file .* to keep"):
         run.artifact(tmp_path / "none", "a.txt")
     with pytest.raises(TrackingError, match="no PNG"):
         run.image("roc", b"GIF8")

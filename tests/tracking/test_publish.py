@@ -213,7 +213,7 @@ def test_a_server_that_is_down_costs_a_warning(journal, mlruns, caplog):
     assert "1 runs are not, or not wholly, in MLflow" in caplog.text
     assert publisher._thread is not None
     assert not publisher._thread.is_alive()
-    with pytest.raises(TrackingError, match="cannot publish to http://127.0.0.1"):
+    with pytest.raises(TrackingError, match=r"cannot publish to http:"):
         publisher.publish_all()
     later = Publisher(journal, default_uri(mlruns), mlruns)
     assert later.publish_all() == 1

@@ -1,4 +1,3 @@
-import os
 import signal
 import socket
 import subprocess
@@ -44,7 +43,8 @@ def test_it_prints_the_leaderboards_newest_last_and_ends_at_ctrl_c(mlruns, port)
         begin(journal.run(study), "study", study, study=study).end("completed")
     Publisher(journal, default_uri(mlruns), mlruns).publish_all()
     command = [*UI, "--mlruns", str(mlruns), "--port", str(port)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ) as server:
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
         assert server.stdout is not None
         lines = [server.stdout.readline() for _ in range(2)]
         assert [line.partition(":")[0] for line in lines] == ["older", "newer"]
@@ -53,5 +53,8 @@ def test_it_prints_the_leaderboards_newest_last_and_ends_at_ctrl_c(mlruns, port)
             assert answer.status == 200
         server.send_signal(signal.SIGINT)
         assert server.wait(20) == 0
+    finally:
+        server.terminate()
+        server.communicate()
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", port)) != 0
