@@ -67,7 +67,7 @@ class Display(Progress):
     def conclude(self, summary: Summary) -> None:
         """The last thing printed."""
         self._live.stop()
-        table = Table(title=f"study {summary.study}", title_justify="left", box=None, pad_edge=False)
+        table = Table(title=f"study {summary.title}", title_justify="left", box=None, pad_edge=False)
         wide = self.console.width >= 115
         table.add_column(f"at {summary.rule}", no_wrap=True)
         for head in (

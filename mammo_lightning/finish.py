@@ -60,7 +60,7 @@ class Finish:
     ) -> Summary:
         """Final, tests and sentences; everything here is a function of Predictions but for the test read."""
         self.progress.say("final: calibrating the fold models and scoring once")
-        summary = Summary(self.recipe.study, self.run.run_id, self.goal.rule)
+        summary = Summary(self.recipe.study, self.run.run_id, self.goal.rule, self.task.data.synthetic)
         predictions = pooled([fit.predictions for fit in fits])
         if reference:
             ours = pooled([fit.predictions for fit in reference])
@@ -78,9 +78,9 @@ class Finish:
             study_metrics(self.run, trials.open(best))
             self._serve_best(trials)
         self.run.write("summary.md", summary.markdown())
-        self.run.note(
-            summary.rows[-1].what + f": AUC {summary.rows[-1].auc} · {summary.rows[-1].counts}\n\n" + summary.markdown()
-        )
+        last = summary.rows[-1]
+        head = f"{'SYNTHETIC images · ' if summary.synthetic else ''}{last.what}: AUC {last.auc} · {last.counts}"
+        self.run.note(f"{head}\n\n{summary.markdown()}")
         return summary
 
     def _row(self, summary: Summary, what: str, predictions: Predictions, fits: list[Fit]) -> None:

@@ -28,6 +28,7 @@ class Summary:
     study: str
     run_id: str
     rule: str
+    synthetic: bool = False
     rows: list[Row] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     link: str = ""
@@ -46,6 +47,11 @@ class Summary:
 
         rows = [Row(**{**row, **{key: estimate(row[key]) for key in ("auc", "tpr", "fpr")}}) for row in kept["rows"]]
         return cls(**{**kept, "rows": rows})
+
+    @property
+    def title(self) -> str:
+        """The study's name, stamped where its images are generated."""
+        return self.study + (" · SYNTHETIC images" if self.synthetic else "")
 
     def markdown(self) -> str:
         """The table and the lines, as they stand in the study's note and artifact."""

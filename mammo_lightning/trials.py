@@ -125,6 +125,7 @@ class Trials:
             fresh = load_fit(folder) is None
             self.progress.fit_started()
             seed = seed_from(self.seed, slot, fold)
+            run.tags({f"seed.f{fold}": str(seed)})
             fits.append(fit(self.task, fold=fold, settings=settings, seed=seed, folder=folder, on_epoch=on_epoch))
             if fresh:
                 self.progress.fit_ended()

@@ -39,13 +39,16 @@ def database() -> Iterator[str]:
     options = f"-p {port} -h 127.0.0.1 -k {folder}"
 
     def run(*command: str) -> None:
-        subprocess.run([*as_user, *command], check=True, capture_output=True, cwd=folder, timeout=120)
+        with (folder / "output").open("ab") as output:  # no pipe: the server would hold it open
+            done = subprocess.run(
+                [*as_user, *command], stdout=output, stderr=output, cwd=folder, timeout=120, check=False
+            )
+        assert done.returncode == 0, (folder / "output").read_text()
 
     run(str(bin_folder / "initdb"), "-D", str(data), "-U", "mammo", "-A", "trust")
     run(str(bin_folder / "pg_ctl"), "-D", str(data), "-o", options, "-l", str(folder / "log"), "-w", "start")
     try:
-        run(str(bin_folder / "createdb"), "-h", "127.0.0.1", "-p", str(port), "-U", "mammo", "mlflow")
-        yield f"postgresql://mammo@127.0.0.1:{port}/mlflow"
+        yield f"postgresql://mammo@127.0.0.1:{port}/postgres"
     finally:
         run(str(bin_folder / "pg_ctl"), "-D", str(data), "-m", "immediate", "stop")
         shutil.rmtree(folder, ignore_errors=True)
