@@ -13,7 +13,7 @@ demo: .venv/.ready
 	$(BIN)/python -m experiments.tune
 
 test: .venv/.ready
-	$(BIN)/python -m pytest -n 2 --dist worksteal -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q --durations=5
 
 proof: .venv/.ready
 	$(BIN)/python -m pytest -m proof -q

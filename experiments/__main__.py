@@ -6,7 +6,7 @@ import importlib
 import sys
 from pathlib import Path
 
-from experiments.cli import run
+from experiments.cli import fail, run
 
 PRIVATE = {"__init__", "__main__", "cli", "display"}
 
@@ -14,11 +14,12 @@ PRIVATE = {"__init__", "__main__", "cli", "display"}
 def main() -> None:
     """Hand over to the verb named first."""
     verbs = sorted({path.stem for path in Path(__file__).parent.glob("*.py")} - PRIVATE)
-    if len(sys.argv) < 2 or sys.argv[1] not in verbs:
-        asked = len(sys.argv) > 1 and sys.argv[1] not in ("-h", "--help")
-        print(f"usage: mammo VERB ...\nverbs: {', '.join(verbs)}\n`mammo VERB --help` says more", file=sys.stderr)
-        sys.exit(2 if asked or len(sys.argv) < 2 else 0)
-    verb = sys.argv.pop(1)
+    verb = sys.argv.pop(1) if len(sys.argv) > 1 else ""
+    if verb in ("-h", "--help"):
+        print(f"usage: mammo VERB ...\nverbs: {', '.join(verbs)}\n`mammo VERB --help` says more")
+        sys.exit(0)
+    if verb not in verbs:
+        fail(f"no verb {verb!r}; known: {', '.join(verbs)}")
     run(importlib.import_module(f"experiments.{verb}").app)
 
 

@@ -50,8 +50,8 @@ def audit(
     given = {key: value for key, value in locals().items() if value is not None and key != "recipe"}
     from mammo_lightning.recipe import make_recipe, read_recipe
 
-    keys = read_recipe(recipe) if recipe else {}
-    checked = make_recipe({**keys, **given}, f"recipe '{recipe}'" if recipe and not given else "the settings")
+    keys = read_recipe(recipe, Path(__file__).parent / "recipes") if recipe else {}
+    checked = make_recipe({**keys, **given})
 
     from experiments.display import Display
     from mammo_lightning.opening import writable
@@ -105,6 +105,7 @@ def _looked(data: MammoDataModule, recipe: Recipe, resized: bool) -> _Look:
     from mammo_lightning.controls import controls
     from mammo_lightning.datamodules import shortcuts
     from mammo_lightning.datamodules.contact import contact_sheets
+    from mammo_lightning.datamodules.folds import frozen_test_groups
     from mammo_lightning.errors import DataError
     from mammo_lightning.types import seed_from
 
@@ -113,7 +114,11 @@ def _looked(data: MammoDataModule, recipe: Recipe, resized: bool) -> _Look:
         look.lines.append(
             f"note: images of several sizes were brought to {SIDE} x {SIDE} to be looked at; a study needs --size"
         )
-    seen = (data.frame["split"] != "test").to_numpy().nonzero()[0]
+    frozen = frozen_test_groups(data)
+    seen = shortcuts.readable(data.frame, frozen)
+    if len(seen) < len(data.frame):
+        unread = data.frame["patient"].nunique() - data.frame["patient"].iloc[seen].nunique()
+        look.lines.append(f"note: {unread} patients of the test split are counted, and not looked at")
     look.sheets = contact_sheets(
         data.frame.iloc[seen],
         data.images[seen],
@@ -123,7 +128,7 @@ def _looked(data: MammoDataModule, recipe: Recipe, resized: bool) -> _Look:
     )
     try:
         seed = seed_from(data.digest, recipe.folds, recipe.fold_seed)
-        folds = shortcuts.grouped_folds(data.frame, folds=recipe.folds, seed=seed)
+        folds = shortcuts.grouped_folds(data.frame, folds=recipe.folds, seed=seed, frozen=frozen)
     except DataError as error:
         look.lines.append(f"note: no shortcut table and no controls: {error}")
         return look

@@ -7,20 +7,32 @@ from typing import NoReturn
 
 import typer
 
+INTERRUPTED = 130
+#: what typer raises at a wrong option; which module it lives in depends on typer's version
+MISUSE = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
+
 
 def run(app: typer.Typer) -> NoReturn:
     """Run a verb."""
     from mammo_lightning.errors import MammoError
 
     try:
-        app()
+        code = app(standalone_mode=False)
     except MammoError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
+        fail(str(error))
+    except MISUSE as error:
+        fail(f"{error.format_message().rstrip('.')}. Try --help")  # type: ignore[attr-defined]
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    if code == INTERRUPTED:
         print("interrupted; the same command continues", file=sys.stderr)
-        sys.exit(130)
-    sys.exit(0)
+    sys.exit(code or 0)
+
+
+def fail(message: str) -> NoReturn:
+    """End with one line and exit code 2."""
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(2)
 
 
 def pairs(values: list[str], option: str) -> dict[str, str]:

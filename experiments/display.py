@@ -64,8 +64,8 @@ class Display(Progress):
                 self._live.update(Text(f"{what} {count}/{total}", style="bold"))
             yield item
 
-    def conclude(self, summary: Summary) -> None:
-        """The last thing printed."""
+    def conclude(self, summary: Summary, way_in: str = "") -> None:
+        """The last thing printed: the table, its sentences, and the link, with what must run for it to open."""
         self._live.stop()
         table = Table(title=f"study {summary.title}", title_justify="left", box=None, pad_edge=False)
         wide = self.console.width >= 115
@@ -89,9 +89,8 @@ class Display(Progress):
         self.console.print(table)
         for line in summary.lines:
             self.console.print(line, soft_wrap=True)
-        self.console.print(
-            f"look at it: run `make ui` (or `python -m experiments.ui`), then open\n{summary.link}", soft_wrap=True
-        )
+        how = f"run {way_in}, then open" if way_in else "open"
+        self.console.print(Text(f"look at it: {how}\n{summary.link}"), soft_wrap=True)
 
 
 def _clock(seconds: float) -> str:

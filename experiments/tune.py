@@ -66,12 +66,12 @@ def tune(
 
     if recipe is None and not given.keys() - {"mlruns", "fresh", "trials", "epochs", "name"}:
         recipe = DEMO
-    keys = read_recipe(recipe) if recipe else {}
+    keys = read_recipe(recipe, DEMO.parent) if recipe else {}
     for key, flag in (("search", "--search"), ("set_", "--set")):
         if key in given:
             chosen = pairs(given.pop(key), flag)
             keys[flag[2:]] = {**keys.get(flag[2:], {}), **chosen}
-    checked = make_recipe({**keys, **given}, f"recipe '{recipe}'" if recipe and not given else "the settings")
+    checked = make_recipe({**keys, **given})
 
     from experiments.display import Display
 
@@ -85,7 +85,9 @@ def tune(
             summary = run_study(checked, progress)
         except (Interrupted, SystemExit):  # Lightning turns the second Ctrl-C into an exit
             raise KeyboardInterrupt from None
-    progress.conclude(summary)
+    from mammo_lightning.tracking.store import way_in
+
+    progress.conclude(summary, way_in(checked.tracking_uri, checked.mlruns))
 
 
 def _stop_at_interrupt(progress: Any) -> None:

@@ -28,7 +28,10 @@ class Predictor:
     task: Task
     folders: list[Path]
     calibrators: list[Platt]
-    held_out: Predictions  # every development row, calibrated, scored by the model that did not see it
+    #: development rows scored by the model that did not see them, calibrated by what other folds say
+    held_out: Predictions
+    #: with one fold: the inner slice, calibrated alike
+    inner: Predictions | None = None
 
     def scores(self, images: NDArray[Any]) -> NDArray[np.float64]:
         """Mean calibrated probability of images in native depth."""
@@ -55,11 +58,24 @@ class Predictor:
 
 
 def make_predictor(task: Task, fits: list[Fit]) -> Predictor:
-    """Calibrate each fold model on its own held-out fold."""
+    """Calibrate each fold model on its own held-out fold.
+
+    What is reported of the held-out rows themselves is calibrated on other rows: those of the other folds, or with one
+    fold the inner slice. A calibrator knows the prevalence of the rows it was fitted on, which is a figure about them.
+    """
+    folders = [fit.folder for fit in fits]
     calibrators = [Platt.fit(fit.predictions.labels, fit.predictions.scores) for fit in fits]
-    pairs = zip(fits, calibrators, strict=True)
-    calibrated = [fit.predictions.with_scores(platt(fit.predictions.scores)) for fit, platt in pairs]
-    return Predictor(task, [fit.folder for fit in fits], calibrators, pooled(calibrated))
+    if len(fits) == 1:
+        inner = fits[0].inner
+        platt = Platt.fit(inner.labels, inner.scores) if inner is not None else calibrators[0]
+        held_out = fits[0].predictions.with_scores(platt(fits[0].predictions.scores))
+        beside = inner.with_scores(platt(inner.scores)) if inner is not None else None
+        return Predictor(task, folders, calibrators, held_out, beside)
+    parts = []
+    for fit in fits:
+        others = pooled([other.predictions for other in fits if other is not fit])
+        parts.append(fit.predictions.with_scores(Platt.fit(others.labels, others.scores)(fit.predictions.scores)))
+    return Predictor(task, folders, calibrators, pooled(parts))
 
 
 def pooled(parts: list[Predictions]) -> Predictions:

@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -24,18 +23,19 @@ from mammo_lightning.evaluation.statistics import (
 from mammo_lightning.final import Predictor, at_points, make_predictor, pooled, true_auc
 from mammo_lightning.progress import Progress
 from mammo_lightning.recipe import Recipe
-from mammo_lightning.reference import REFERENCE
+from mammo_lightning.reference import REFERENCE, Reference
 from mammo_lightning.reports import Row, Summary, difference_line
 from mammo_lightning.tracking.journal import Journal, RunJournal
 from mammo_lightning.tracking.serving import save_servable
-from mammo_lightning.tracking.test_reads import read_test
+from mammo_lightning.tracking.test_reads import TestRead, read_test
 from mammo_lightning.training import Fit, Task
 from mammo_lightning.trials import Trials, decide_by
 from mammo_lightning.tuning import Goal
-from mammo_lightning.types import Kind, Outcome, Predictions, Split
+from mammo_lightning.types import Kind, Level, OperatingPoint, Predictions, Split
 
 SERVED = 3
 REPLICATES = 1000
+Points = Mapping[Level, OperatingPoint]
 
 
 @dataclass
@@ -49,33 +49,34 @@ class Finish:
     run: RunJournal
     tags: Mapping[str, str]
     progress: Progress
+    reference: tuple[Reference, RunJournal] | None
 
-    def conclude(
-        self,
-        *,
-        fits: list[Fit],
-        best: int | None = None,
-        trials: Trials | None = None,
-        reference: list[Fit] | None = None,
-    ) -> Summary:
-        """Final, tests and sentences; everything here is a function of Predictions but for the test read."""
+    def conclude(self, fits: list[Fit], chosen: str, trials: Trials | None = None) -> Summary:
+        """Final, tests and sentences; everything here is a function of Predictions but for the test read.
+
+        Args:
+            fits: One a fold, of the trial (or of the nested searches' trials) that was chosen.
+            chosen: Names the choice.
+            trials: The search the choice was made in; None where every fold had its own.
+        """
         self.progress.say("final: calibrating the fold models and scoring once")
         summary = Summary(self.recipe.study, self.run.run_id, self.goal.rule, self.task.data.synthetic)
         predictions = pooled([fit.predictions for fit in fits])
-        if reference:
-            ours = pooled([fit.predictions for fit in reference])
-            self._row(summary, f"reference ({REFERENCE})", ours, reference)
-        what = "outer folds (nested)" if best is None else f"best trial t{best:03d} (selected)"
-        self._row(summary, what, predictions, fits)
+        word = "selected" if trials is not None else "nested"
+        if self.reference:
+            self._row(summary, f"reference ({REFERENCE}, {word})", self.reference[0].fits)
+        what = f"best trial {chosen} (selected)" if trials is not None else "outer folds (nested)"
+        self._row(summary, what, fits)
         if trials is not None:
             self._corrected(summary, trials, predictions)
-        if reference and self._same_rows(predictions, reference):
-            first, second = predictions.at(self.goal.level), ours.at(self.goal.level)
-            summary.lines.append(difference_line(paired_difference(first, second, statistic="mean_fold_auc")))
+        if self.reference:
+            theirs = pooled([fit.predictions for fit in self.reference[0].fits]).at(self.goal.level)
+            difference = paired_difference(predictions.at(self.goal.level), theirs, statistic="mean_fold_auc")
+            summary.lines.append(difference_line(what.partition(" (")[0], difference))
         self._within(summary, predictions)
-        self._final(summary, best, fits, reference)
-        if trials is not None and best is not None:
-            study_metrics(self.run, trials.open(best))
+        self._final(summary, fits, chosen)
+        if trials is not None:
+            study_metrics(self.run, trials.open(trials.search.ranked()[0].number))
             self._serve_best(trials)
         self.run.write("summary.md", summary.markdown())
         last = summary.rows[-1]
@@ -83,7 +84,8 @@ class Finish:
         self.run.note(f"{head}\n\n{summary.markdown()}")
         return summary
 
-    def _row(self, summary: Summary, what: str, predictions: Predictions, fits: list[Fit]) -> None:
+    def _row(self, summary: Summary, what: str, fits: list[Fit]) -> None:
+        predictions = pooled([fit.predictions for fit in fits])
         at = predictions.at(self.goal.level)
         decide = decide_by(self.goal.rule, fits[0].inner if len(fits) == 1 else None)
         estimates = intervals(at, decide(predictions, self.goal.level)[0], replicates=REPLICATES)
@@ -92,19 +94,19 @@ class Finish:
         summary.rows.append(Row(what, judged, auc, at.counts(), estimates["tpr"], estimates["fpr"]))
 
     def _corrected(self, summary: Summary, trials: Trials, predictions: Predictions) -> None:
+        if self.goal.objective != "val_auc":
+            summary.lines.append(
+                f"no figure is corrected for choosing: the choice was by {self.goal.objective}, not val_auc"
+            )
+            return
         slots = [trial.number for trial in trials.search.completed()]
-        each = [
-            Predictions.read(trials.open(slot).artifacts / "predictions.parquet").at(self.goal.level) for slot in slots
-        ]
-        estimate = selection_corrected(each, replicates=500, seed=self.recipe.seed)
-        at = predictions.at(self.goal.level)
-        self.run.metrics(
-            {"corrected_auc": estimate.value, "corrected_auc_lo": estimate.lo, "corrected_auc_hi": estimate.hi}
-        )
-        summary.rows.append(Row(f"corrected for choosing 1 of {len(slots)}", "out of bag", estimate, at.counts()))
-
-    def _same_rows(self, predictions: Predictions, fits: list[Fit]) -> bool:
-        return set(predictions.frame["image"]) == set(pooled([fit.predictions for fit in fits]).frame["image"])
+        tables = [Predictions.read(trials.open(slot).artifacts / "predictions.parquet") for slot in slots]
+        at = [table.at(self.goal.level) for table in tables]
+        estimate = selection_corrected(at, replicates=500, seed=self.recipe.seed)
+        bounds = {"corrected_auc": estimate.value, "corrected_auc_lo": estimate.lo, "corrected_auc_hi": estimate.hi}
+        self.run.metrics(bounds)
+        counts = predictions.at(self.goal.level).counts()
+        summary.rows.append(Row(f"corrected for choosing 1 of {len(slots)}", "out of bag", estimate, counts))
 
     def _within(self, summary: Summary, predictions: Predictions) -> None:
         for column in self.task.data.subgroups:
@@ -115,14 +117,8 @@ class Finish:
             if shown:
                 summary.lines.append(f"AUC within {column}: " + "; ".join(shown))
 
-    def _final(
-        self,
-        summary: Summary,
-        best: int | None,
-        fits: list[Fit],
-        reference: list[Fit] | None,
-    ) -> None:
-        name = "final" if best is None else f"final-t{best:03d}"
+    def _final(self, summary: Summary, fits: list[Fit], chosen: str) -> None:
+        name = f"final-{chosen}"
         run = self.journal.run(f"{self.run.run_id}.{name}")
         run.begin(
             kind=Kind.final,
@@ -130,61 +126,75 @@ class Finish:
             study=self.recipe.study,
             parent=self.run.run_id,
             experiment=self.task.data.name,
-            tags={**self.tags, "trial": str(best) if best is not None else ""},
+            tags={**self.tags, "chosen": chosen},
         )
-        run.dataset(
-            self.task.data.name, self.task.data.digest, str(self.recipe.root or ""), split=self.task.splits.digest
-        )
-        predictor = make_predictor(self.task, fits)
-        points, origin = predictor.points(self.goal.rule)
-        if best is not None:
-            record.record_settings(run, weights.load(fits[0].folder).settings)
-        run.tags({"threshold_origin": origin})
-        record.record_point(run, {str(level): point for level, point in points.items()}, origin)
-        estimates = record.record(
-            run,
-            predictor.held_out,
-            split="val",
-            level=self.goal.level,
-            data=self.task.data,
-            decide=decide_by(self.goal.rule) if len(fits) > 1 else at_points(points),
-            title=f"{self.recipe.study} {name}, out of fold",
-        )
-        shown = self._test(summary, run, predictor, points, reference) or estimates
+        data = self.task.data
+        run.dataset(data.name, data.digest, str(self.recipe.root or data.name), split=self.task.splits.digest)
+        with record.ending(run):
+            predictor = make_predictor(self.task, fits)
+            points, origin = predictor.points(self.goal.rule)
+            settings = [weights.load(fit.folder).settings for fit in fits]
+            if all(each == settings[0] for each in settings):  # nested searches may choose differently
+                record.record_settings(run, settings[0])
+            run.tags({"threshold_origin": origin})
+            record.record_point(run, {str(level): point for level, point in points.items()}, origin)
+            estimates = record.record(
+                run,
+                predictor.held_out,
+                split="val",
+                level=self.goal.level,
+                data=data,
+                decide=decide_by(self.goal.rule, predictor.inner),
+                title=f"{self.recipe.study} {name}, out of fold",
+            )
+            shown = self._test(summary, run, predictor, points)
+            if shown is None:
+                counts = predictor.held_out.at(self.goal.level).counts()
+                row = Row(
+                    "final", "out of fold, no test split", estimates["auc"], counts, estimates["tpr"], estimates["fpr"]
+                )
+                summary.rows.append(row)
+            self._truth(summary, run, predictor, (shown or estimates)["auc"])
+            self._serve(run, predictor, points[self.goal.level].threshold, name)
+
+    def _truth(self, summary: Summary, run: RunJournal, predictor: Predictor, estimate: Estimate) -> None:
         truth = true_auc(predictor, self.recipe.truth, self.progress.say)
-        if truth is not None:
-            run.metrics({"true_auc": truth})
-            inside = "inside" if shown["auc"].lo <= truth <= shown["auc"].hi else "outside"
-            fresh = f"{self.recipe.truth:,} fresh patients"
-            summary.lines.append(f"truth: AUC {truth:.3f} on {fresh}; the estimate {shown['auc']} has it {inside}")
-        self._serve(run, predictor, points[self.goal.level].threshold, name)
-        run.end(Outcome.completed)
+        if truth is None:
+            return
+        run.metrics({"true_auc": truth})
+        inside = "inside" if estimate.lo <= truth <= estimate.hi else "outside"
+        fresh = f"{self.recipe.truth:,} fresh patients"
+        summary.lines.append(f"truth: AUC {truth:.3f} on {fresh}; the estimate {estimate} has it {inside}")
 
     def _test(
-        self, summary: Summary, run: RunJournal, predictor: Predictor, points: Any, reference: list[Fit] | None
+        self, summary: Summary, run: RunJournal, predictor: Predictor, points: Points
     ) -> dict[str, Estimate] | None:
-        if not (self.task.splits.fold == TEST).any():
+        splits = self.task.splits
+        if not (splits.fold == TEST).any():
             summary.lines.append("no test split: every figure above is of development data")
             return None
-        read = read_test(self.recipe.mlruns, self.task.splits, study=self.recipe.study, run=run.run_id)
-        predictions = predictor.predictions(read.rows, Split.test)
-        shown = self._record_test(run, predictions, points)
-        if reference:
-            beside = make_predictor(Task(self.task.data, self.task.splits, REFERENCE), reference)
-            other = self.journal.run(f"{self.run.run_id}.reference")
-            scored = beside.predictions(read.rows, Split.test)
-            theirs = self._record_test(other, scored, beside.points(self.goal.rule)[0])
-            at = scored.at(self.goal.level)
-            summary.rows.append(
-                Row(f"reference ({REFERENCE})", "test", theirs["auc"], at.counts(), theirs["tpr"], theirs["fpr"])
-            )
-        at = predictions.at(self.goal.level)
-        summary.rows.append(Row("final", "test", shown["auc"], at.counts(), shown["tpr"], shown["fpr"]))
+        # the reference is read with the final it stands beside: one decision, one read
+        beside = f" beside {self.reference[1].run_id}" if self.reference else ""
+        read = read_test(self.recipe.mlruns, splits, study=self.recipe.study, run=run.run_id + beside)
+        if self.reference:
+            reference, other = self.reference
+            theirs = make_predictor(reference.task, reference.fits)
+            self._test_row(summary, other, theirs, theirs.points(self.goal.rule)[0], read, f"reference ({REFERENCE})")
+        shown = self._test_row(summary, run, predictor, points, read, "final")
         summary.lines.append(str(read))
-        run.tags({"test_reads": str(read.count), "test_split": self.task.splits.test_digest})
+        run.tags({"test_reads": str(read.count), "test_split": splits.test_digest})
         return shown
 
-    def _record_test(self, run: RunJournal, predictions: Predictions, points: Any) -> dict[str, Estimate]:
+    def _test_row(
+        self, summary: Summary, run: RunJournal, predictor: Predictor, points: Points, read: TestRead, what: str
+    ) -> dict[str, Estimate]:
+        predictions = predictor.predictions(read.rows, Split.test)
+        shown = self._record_test(run, predictions, points)
+        counts = predictions.at(self.goal.level).counts()
+        summary.rows.append(Row(what, "test", shown["auc"], counts, shown["tpr"], shown["fpr"]))
+        return shown
+
+    def _record_test(self, run: RunJournal, predictions: Predictions, points: Points) -> dict[str, Estimate]:
         return record.record(
             run,
             predictions,
@@ -196,8 +206,7 @@ class Finish:
         )
 
     def _serve_best(self, trials: Trials) -> None:
-        ranked = sorted(trials.search.completed(), key=lambda trial: (-trial.values[0], trial.number))
-        for trial in ranked[:SERVED]:
+        for trial in trials.search.ranked()[:SERVED]:
             run = trials.open(trial.number)
             predictor = make_predictor(self.task, trials.fits(trial.number))
             point = predictor.points(self.goal.rule)[0][self.goal.level]

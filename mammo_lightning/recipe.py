@@ -19,7 +19,7 @@ OBJECTIVES = ("val_auc", "val_pauc", "tpr@fpr0.2", "tpr,fpr")
 class Recipe(BaseModel):
     """A study: data, classifier, protocol, search."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)  # true is no number, 3 is no name
 
     name: str = ""
     dataset: str = "synthetic"
@@ -41,18 +41,18 @@ class Recipe(BaseModel):
     search: dict[str, str] = {}
     set: dict[str, Any] = {}
 
-    root: Path | None = None
+    root: Path | None = Field(None, strict=False)
     size: int | None = Field(None, ge=8, le=4096)
     skip_unreadable: bool = False
     patient_from: str | None = None
-    table: Path | None = None
+    table: Path | None = Field(None, strict=False)
     positive: str | None = None
     sampling: Literal["exhaustive", "selected"] | None = None
     patients: int | None = Field(None, ge=20)
     trap: str | None = None
     truth: int = Field(0, ge=0)
 
-    mlruns: Path = Path("mlruns")
+    mlruns: Path = Field(Path("mlruns"), strict=False)
     tracking_uri: str | None = None
     fresh: bool = False
 
@@ -94,12 +94,26 @@ def make_recipe(values: Mapping[str, Any], where: str = "the command line") -> R
         raise SettingsError(f"{where}: {key} = {first['input']!r} is not possible: {rule}") from None
 
 
-def read_recipe(path: Path) -> dict[str, Any]:
-    """The keys of a recipe file; paths in it are relative to the working directory."""
+def read_recipe(path: Path, known: Path | None = None) -> dict[str, Any]:
+    """The keys of a recipe file, checked; paths in it are relative to the working directory.
+
+    Args:
+        path: The file.
+        known: The folder whose recipes are named where there is no such file.
+    """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        keys = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        known = one_of([str(file) for file in sorted(Path("experiments/recipes").glob("*.toml"))])
-        raise SettingsError(f"no recipe '{path}'; {known}") from None
+        files = sorted(known.glob("*.toml")) if known else []
+        cure = one_of([str(_short(file)) for file in files]) if files else "pass the path of a TOML file"
+        raise SettingsError(f"no recipe '{path}'; {cure}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise SettingsError(f"recipe '{path}' is not readable TOML: {error}") from None
+    make_recipe(keys, f"recipe '{path}'")
+    return keys
+
+
+def _short(path: Path) -> Path:
+    """The path as one would type it here."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from numpy.typing import NDArray
 from mammo_lightning.datamodules.base import MammoDataModule
 from mammo_lightning.evaluation import curves
 from mammo_lightning.evaluation.statistics import Estimate, intervals, mean_fold_auc_interval
+from mammo_lightning.progress import Interrupted
 from mammo_lightning.tracking.journal import RunJournal
-from mammo_lightning.types import Level, OperatingPoint, Predictions
+from mammo_lightning.types import Level, OperatingPoint, Outcome, Predictions
 
 HEADLINE = ("auc", "ap", "tpr", "fpr", "mcc", "accuracy")
 REPLICATES = 1000
@@ -90,6 +92,22 @@ def _draw(
         run.write(f"figures/{key}{suffix}.png", png)
         if key in ("roc", "confusion"):
             run.image(f"{key}{suffix}", png)
+
+
+@contextmanager
+def ending(run: RunJournal) -> Iterator[None]:
+    """Whatever happens inside, the run says how it ended."""
+    try:
+        yield
+    except (Interrupted, KeyboardInterrupt, SystemExit):  # Lightning turns Ctrl-C into an exit
+        run.end(Outcome.interrupted, "signal")
+        raise
+    except Exception as error:
+        first = str(error).splitlines()[0] if str(error) else ""
+        run.end(Outcome.failed, f"exception: {type(error).__name__}: {first}")
+        raise
+    else:
+        run.end(Outcome.completed)
 
 
 def record_settings(run: RunJournal, settings: Mapping[str, Any]) -> None:

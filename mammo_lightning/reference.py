@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from mammo_lightning import record
@@ -9,40 +12,78 @@ from mammo_lightning.classifiers import weights
 from mammo_lightning.final import pooled
 from mammo_lightning.progress import Interrupted, Progress
 from mammo_lightning.registry import CLASSIFIERS
-from mammo_lightning.space import make_space
+from mammo_lightning.space import DATA, make_space
 from mammo_lightning.tracking.journal import RunJournal
 from mammo_lightning.training import Fit, Task, fit
 from mammo_lightning.trials import decide_by
 from mammo_lightning.tuning import Goal, tune_in_memory
-from mammo_lightning.types import Outcome, Predictions, seed_from
+from mammo_lightning.types import Predictions, digest, seed_from
 
 REFERENCE = "linear"
+HOLD_OUT = 0.25  # of the patients inside an outer fold, as in the published search
 
 
-def tune_reference(
-    run: RunJournal, task: Task, goal: Goal, *, chosen: dict[str, Any], trials: int, seed: int, progress: Progress
-) -> list[Fit]:
-    """The fits of the best reference, one a fold; kept fits are only read."""
-    space = make_space(CLASSIFIERS.get(REFERENCE), chosen=chosen)
-    tried: dict[int, list[Fit]] = {}
+@dataclass(frozen=True)
+class Reference:
+    """The fits of the best reference, one a fold, and a name for what was chosen."""
 
-    def attempt(slot: int, settings: dict[str, Any]) -> list[float]:
-        folder = run.folder / "folds" / f"t{slot:03d}"
-        tried[slot] = []
-        for fold in task.splits.folds:
-            if progress.stopping:
-                raise Interrupted
-            seeded = seed_from(seed, "reference", slot, fold)
-            tried[slot].append(fit(task, fold=fold, settings=settings, seed=seeded, folder=folder / f"f{fold}"))
-        parts = [each.predictions for each in tried[slot]]
-        return goal.values(parts, pooled(parts))
-
-    best = tune_in_memory(goal, space, trials, seed_from(seed, "reference"), attempt)
-    return tried[best.number]
+    task: Task
+    fits: list[Fit]
+    chosen: str
 
 
-def record_reference(run: RunJournal, task: Task, goal: Goal, fits: list[Fit]) -> Predictions:
+@dataclass(frozen=True)
+class ReferenceSearch:
+    """Tunes the reference with the same number of trials, goal and folds as the study; kept fits are only read."""
+
+    task: Task
+    goal: Goal
+    folder: Path
+    settings: Mapping[str, Any]
+    trials: int
+    seed: int
+    progress: Progress
+
+    def run(self, *, nested: bool, inner: bool) -> Reference:
+        """The best over all folds; nested, the best of an own search inside each outer fold."""
+        if not nested:
+            slot, fits = self._tune(self.task, self.folder, inner=inner)
+            return Reference(self.task, fits, f"t{slot:03d}")
+        fits, slots = [], []
+        for outer in self.task.splits.folds:
+            inside = Task(self.task.data, self.task.splits.narrowed(outer, HOLD_OUT), REFERENCE)
+            folder = self.folder / f"o{outer}"
+            slot, found = self._tune(inside, folder, inner=True)
+            settings = {**weights.load(found[0].folder).settings, "stopping": "last"}
+            seed = seed_from(self.seed, "reference", outer)
+            scored = folder / "outer" / f"t{slot:03d}"
+            fits.append(fit(self.task, fold=outer, settings=settings, seed=seed, folder=scored))
+            slots.append(slot)
+        return Reference(self.task, fits, digest(slots)[:6])
+
+    def _tune(self, task: Task, folder: Path, *, inner: bool) -> tuple[int, list[Fit]]:
+        chosen = {name: value for name, value in self.settings.items() if name in DATA}
+        space = make_space(CLASSIFIERS.get(REFERENCE), chosen={**chosen, "stopping": "inner" if inner else "last"})
+        tried: dict[int, list[Fit]] = {}
+
+        def attempt(slot: int, settings: dict[str, Any]) -> list[float]:
+            tried[slot] = []
+            for fold in task.splits.folds:
+                if self.progress.stopping:
+                    raise Interrupted
+                seed = seed_from(self.seed, "reference", slot, fold)
+                where = folder / f"t{slot:03d}" / f"f{fold}"
+                tried[slot].append(fit(task, fold=fold, settings=settings, seed=seed, folder=where))
+            parts = [each.predictions for each in tried[slot]]
+            return self.goal.values(parts, pooled(parts), tried[slot][0].inner)
+
+        best = tune_in_memory(self.goal, space, self.trials, seed_from(self.seed, "reference"), attempt)
+        return best.number, tried[best.number]
+
+
+def record_reference(run: RunJournal, reference: Reference, goal: Goal) -> Predictions:
     """Journal the reference as any other run."""
+    fits = reference.fits
     predictions = pooled([each.predictions for each in fits])
     record.record_settings(run, weights.load(fits[0].folder).settings)
     record.record(
@@ -50,12 +91,11 @@ def record_reference(run: RunJournal, task: Task, goal: Goal, fits: list[Fit]) -
         predictions,
         split="val",
         level=goal.level,
-        data=task.data,
+        data=reference.task.data,
         decide=decide_by(goal.rule, fits[0].inner if len(fits) == 1 else None),
         title=f"{run.identity['study']} reference, out of fold",
     )
     for fold, each in enumerate(fits):
         run.metrics({"fold/val_auc": goal.fold(each.predictions)}, step=fold)
         record.copy_model(run, each.folder, f"f{fold}")
-    run.end(Outcome.completed)
     return predictions

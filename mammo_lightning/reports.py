@@ -63,7 +63,7 @@ class Summary:
         return "\n\n".join([head + body, *self.lines]) + "\n"
 
 
-def difference_line(estimate: Estimate) -> str:
+def difference_line(what: str, estimate: Estimate) -> str:
     """How the network compares with the reference, in a sentence."""
     if estimate.lo > 0:
         verdict = "the network earns its place"
@@ -73,4 +73,4 @@ def difference_line(estimate: Estimate) -> str:
         verdict = "no difference is shown"
     sign = "+" if estimate.value >= 0 else "-"
     interval = f"{estimate.lo:+.3f} to {estimate.hi:+.3f}"
-    return f"best trial minus reference: {sign}{abs(estimate.value):.3f} AUC ({interval}), {verdict}"
+    return f"{what} minus reference: {sign}{abs(estimate.value):.3f} AUC ({interval}), {verdict}"

@@ -39,6 +39,18 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "schedule": ("constant", "plateau", "onecycle"),
     "stopping": ("last", "inner"),
 }
+#: where numbers may lie, as intervals; a classifier's own `ranges` come on top
+RANGES: dict[str, str] = {
+    "learning_rate": "(0, 100]",
+    "beta2": "[0, 1)",
+    "weight_decay": "[0, 100]",
+    "batch_size": "[1, 65536]",
+    "epochs": "[1, 10000]",
+    "patience": "[1, 10000]",
+    "wavelet_threshold": "[0, 1000]",
+    "background_size": "[2, 4096]",
+}
+ANY = "[0, inf)"
 
 
 @dataclass(frozen=True)
@@ -61,11 +73,29 @@ class Space:
         params = {name: self.fixed[name] for name in self.search}
         return params if params and all(_contains(self.search[name], params[name]) for name in params) else None
 
+    def corners(self) -> list[dict[str, Any]]:
+        """Settings at the ends of the search, each parameter in turn: what can be built at all of them can be searched.
+
+        The other parameters stay at their defaults, or at their first end where the default is not searched.
+        """
+        ends = {name: _ends(distribution) for name, distribution in self.search.items()}
+        middle = {
+            name: self.fixed[name] if _contains(self.search[name], self.fixed[name]) else ends[name][0] for name in ends
+        }
+        corners = [middle, *({**middle, name: end} for name in ends for end in ends[name] if end != middle[name])]
+        return [self.settings(params) for params in corners]
+
 
 def _contains(distribution: BaseDistribution, value: Any) -> bool:
     if isinstance(distribution, CategoricalDistribution):
         return value in distribution.choices
     return bool(distribution.low <= value <= distribution.high)
+
+
+def _ends(distribution: BaseDistribution) -> tuple[Any, ...]:
+    if isinstance(distribution, CategoricalDistribution):
+        return tuple(distribution.choices)
+    return distribution.low, distribution.high
 
 
 def flatten(*parts: Mapping[str, Any]) -> dict[str, Any]:
@@ -83,38 +113,60 @@ def make_space(
     *,
     chosen: Mapping[str, Any] | None = None,
     search: Mapping[str, str] | None = None,
+    implied: Mapping[str, Any] | None = None,
 ) -> Space:
-    """The space of a classifier, with some settings chosen and some searches replaced."""
-    training = {**TRAINING, **classifier.preferred}
-    fixed = flatten(classifier.defaults, DATA, training)
+    """The space of a classifier.
+
+    Args:
+        classifier: Gives defaults, ranges and the search.
+        chosen: Settings that a person fixed.
+        search: Searches that a person asked for; they replace the classifier's own.
+        implied: Settings that hold unless they are chosen or searched.
+    """
+    chosen, search, implied = chosen or {}, search or {}, implied or {}
+    fixed = flatten(classifier.defaults, DATA, {**TRAINING, **classifier.preferred})
+    ranges = {**RANGES, **classifier.ranges}
     space = dict(classifier.search_space)
-    for name, value in (chosen or {}).items():
-        fixed[name] = _typed(name, value, _known(name, fixed))
+    for name, value in {**implied, **chosen}.items():
+        fixed[name] = _typed(name, value, _known(name, fixed), ranges.get(name, ANY))
         space.pop(name, None)
-    for name, text in (search or {}).items():
-        space[name] = parse(name, text, _known(name, fixed))
-        if chosen and name in chosen:
+    for name, text in search.items():
+        if name in chosen:
             raise SettingsError(
                 f"{name} is both set and searched; pass one of --set {name}=... and --search {name}=..."
             )
+        space[name] = parse(name, text, _known(name, fixed), ranges.get(name, ANY))
     return Space(fixed, space)
 
 
-def parse(name: str, text: str, default: Any) -> BaseDistribution:
+def parse(name: str, text: str, default: Any, within: str = ANY) -> BaseDistribution:
     """A search: `1,3,5` (choices), `0:0.5` (range), `1e-5:1e-2:log`, `0:0.5:0.1` (steps)."""
     form = f"search {name}={text!r} is not understood; write {name}=1,3,5 or {name}=0:0.5 or {name}=1e-5:1e-2:log"
     if ":" not in text:
-        return CategoricalDistribution([_typed(name, part.strip(), default) for part in text.split(",")])
-    low, high, *rest = text.split(":")
+        return CategoricalDistribution([_typed(name, part.strip(), default, within) for part in text.split(",")])
+    if isinstance(default, bool) or not isinstance(default, int | float):
+        raise SettingsError(f"search {name}={text!r}: {name} is no number; write {name}=A,B with its choices")
+    low, high, *rest = (part.strip() for part in text.split(":"))
+    if not (low and high) or len(rest) > 1:
+        raise SettingsError(form)
+    ends = [_typed(name, end, default, within) for end in (low, high)]
+    if not ends[0] < ends[1]:
+        raise SettingsError(f"search {name}={text!r} holds nothing between its ends; write the lower one first")
     log = rest == ["log"]
+    if log and not ends[0] > 0:
+        raise SettingsError(f"search {name}={text!r}: a log search begins above 0; write {name}=1e-5:{high}:log")
+    kind = type(default)
     try:
-        if isinstance(default, bool) or not isinstance(default, int | float) or len(rest) > 1:
-            raise ValueError
-        if isinstance(default, int):
-            return IntDistribution(int(low), int(high), log=log, step=int(rest[0]) if rest and not log else 1)
-        return FloatDistribution(float(low), float(high), log=log, step=float(rest[0]) if rest and not log else None)
+        step = kind(rest[0]) if rest and not log else None
     except ValueError:
         raise SettingsError(form) from None
+    if step is not None and not 0 < step <= ends[1] - ends[0]:
+        raise SettingsError(
+            f"search {name}={text!r}: no step of {rest[0]} fits; it must be above 0 and within the ends"
+        )
+    if kind is int:
+        return IntDistribution(*ends, log=log, step=step or 1)
+    return FloatDistribution(*ends, log=log, step=step)
 
 
 def _known(name: str, fixed: Mapping[str, Any]) -> Any:
@@ -123,7 +175,7 @@ def _known(name: str, fixed: Mapping[str, Any]) -> Any:
     return fixed[name]
 
 
-def _typed(name: str, value: Any, default: Any) -> Any:
+def _typed(name: str, value: Any, default: Any, within: str) -> Any:
     if name in CHOICES and value not in CHOICES[name]:
         raise SettingsError(f"{name}={value!r} is not known; {one_of(CHOICES[name])}")
     wanted = type(default)
@@ -133,6 +185,13 @@ def _typed(name: str, value: Any, default: Any) -> Any:
         typed = str(value).lower() == "true" if wanted is bool else wanted(str(value))
     except ValueError:
         raise SettingsError(f"{name}={value!r} is not {wanted.__name__}; the default is {default!r}") from None
-    if isinstance(typed, int | float) and not isinstance(typed, bool) and (typed < 0 or typed != typed):
-        raise SettingsError(f"{name}={value!r} must be a number of 0 or more; the default is {default!r}")
+    if isinstance(typed, int | float) and not isinstance(typed, bool) and not _inside(typed, within):
+        raise SettingsError(f"{name}={value} is not possible; it must lie in {within}. The default is {default!r}")
     return typed
+
+
+def _inside(value: float, interval: str) -> bool:
+    """Whether a number lies in `[low, high]`, a round bracket leaving its end out; not-a-number lies nowhere."""
+    low, high = (float(end) for end in interval[1:-1].split(","))
+    above = value > low if interval[0] == "(" else value >= low
+    return above and (value < high if interval[-1] == ")" else value <= high)

@@ -8,7 +8,7 @@ from typing import Any
 from mammo_lightning import record
 from mammo_lightning.datamodules.audit import structure
 from mammo_lightning.datamodules.base import MammoDataModule
-from mammo_lightning.datamodules.folds import Splits, make_splits
+from mammo_lightning.datamodules.folds import Splits, freeze, make_splits
 from mammo_lightning.errors import SettingsError
 from mammo_lightning.evaluation import thresholds
 from mammo_lightning.evaluation.statistics import mean_fold_auc_interval
@@ -19,7 +19,7 @@ from mammo_lightning.opening import open_dataset, writable
 from mammo_lightning.progress import Interrupted, Progress
 from mammo_lightning.provenance import provenance
 from mammo_lightning.recipe import Recipe
-from mammo_lightning.reference import REFERENCE, record_reference, tune_reference
+from mammo_lightning.reference import HOLD_OUT, REFERENCE, Reference, ReferenceSearch, record_reference
 from mammo_lightning.registry import CLASSIFIERS
 from mammo_lightning.reports import Summary
 from mammo_lightning.space import Space, make_space
@@ -28,7 +28,10 @@ from mammo_lightning.tracking.publish import Publisher, check_uri, default_uri
 from mammo_lightning.training import Fit, Task, fit
 from mammo_lightning.trials import Trials
 from mammo_lightning.tuning import Goal, Search
-from mammo_lightning.types import Kind, Level, Outcome, seed_from
+from mammo_lightning.types import Kind, Level, Outcome, digest, seed_from
+
+#: keys that may change when a study is continued
+CHANGING = {"trials", "fresh", "mlruns", "tracking_uri", "root", "table", "skip_unreadable"}
 
 
 def run_study(recipe: Recipe, progress: Progress | None = None) -> Summary:
@@ -49,13 +52,8 @@ def run_study(recipe: Recipe, progress: Progress | None = None) -> Summary:
         study.begin()
         publisher.start()
         try:
-            summary = study.go()
-        except (Interrupted, KeyboardInterrupt, SystemExit):
-            study.run.end(Outcome.interrupted, "signal")
-            raise
-        except Exception as error:
-            study.run.end(Outcome.failed, f"exception: {type(error).__name__}: {str(error)[:200]}")
-            raise
+            with record.ending(study.run):
+                summary = study.go()
         finally:
             publisher.close()
         summary.link = _link(publisher, run.run_id)
@@ -86,17 +84,21 @@ class _Study:
             )
         self.splits = self._splits()
         self.task = Task(self.data, self.splits, recipe.classifier)
-        self.classifier(shape=self.data.shape, settings=self.space.fixed)  # refuses images it cannot take
+        for settings in self.space.corners():  # what cannot be built is refused before anything is written
+            self.classifier(shape=self.data.shape, settings=settings)
         self.journal = Journal(recipe.mlruns)
         self.run: RunJournal
 
     def _space(self) -> Space:
-        chosen: dict[str, Any] = {"epochs": self.recipe.epochs, **self.recipe.set}
-        if self.recipe.scheme != "cv":
-            chosen.setdefault("stopping", "inner")
-            if chosen["stopping"] != "inner":
-                raise SettingsError(f"scheme {self.recipe.scheme} prunes on the inner slice; drop --set stopping=last")
-        return make_space(self.classifier, chosen=chosen, search=self.recipe.search)
+        recipe = self.recipe
+        implied: dict[str, Any] = {"epochs": recipe.epochs}
+        if recipe.scheme != "cv":
+            implied["stopping"] = "inner"
+            if recipe.set.get("stopping", "inner") != "inner" or "stopping" in recipe.search:
+                raise SettingsError(
+                    f"scheme {recipe.scheme} needs stopping=inner: it prunes on the inner slice. Drop it"
+                )
+        return make_space(self.classifier, chosen=recipe.set, search=recipe.search, implied=implied)
 
     def _splits(self) -> Splits:
         recipe = self.recipe
@@ -139,12 +141,13 @@ class _Study:
             "synthetic": str(self.data.synthetic).lower(),
             "val_selected": "false",
         }
+        freeze(self.data, self.splits, recipe.test)
         self._begin_run(self.run, Kind.study, recipe.study, None)
         tags, diff = provenance()
         self.run.tags(tags)
-        self.run.params(
-            {name: value for name, value in json.loads(recipe.model_dump_json()).items() if value is not None}
-        )
+        asked = json.loads(recipe.model_dump_json(exclude=CHANGING))
+        self.run.params({name: value for name, value in asked.items() if value is not None})
+        self.run.tags({"trials": str(recipe.trials)})
         self.run.write("recipe.json", recipe.model_dump_json(indent=2))
         self.run.write("folds.csv", self.splits.manifest())
         if diff:
@@ -158,18 +161,14 @@ class _Study:
             self.progress.say(line)
         if self.recipe.group == "image":
             self.progress.say("leak: --group image tears patients apart on purpose; every run is tagged leaky=true")
-        reference = None
-        if self.recipe.classifier != REFERENCE:
-            reference = self._reference()
-        finish = Finish(self.task, self.goal, self.recipe, self.journal, self.run, self.tags, self.progress)
+        reference = self._reference() if self.recipe.classifier != REFERENCE else None
+        finish = Finish(self.task, self.goal, self.recipe, self.journal, self.run, self.tags, self.progress, reference)
         if self.recipe.scheme == "nested":
-            summary = finish.conclude(fits=self._nested(), reference=reference)
-        else:
-            trials = self._trials(self.task, self.run, self.run.run_id, self.recipe.seed)
-            best = trials.run(self.recipe.trials)
-            summary = finish.conclude(fits=trials.fits(best), best=best, trials=trials, reference=reference)
-        self.run.end(Outcome.completed)
-        return summary
+            fits, chosen = self._nested()
+            return finish.conclude(fits, chosen)
+        trials = self._trials(self.task, self.run, self.run.run_id, self.recipe.seed)
+        best = trials.run(self.recipe.trials)
+        return finish.conclude(trials.fits(best), f"t{best:03d}", trials)
 
     def _structure(self) -> list[str]:
         data = self.data
@@ -185,24 +184,17 @@ class _Study:
         negative, positive = self.data.classes
         return [f"{len(sizes)} patients: {some}", f"{counts}; positive class: {positive}, negative: {negative}"]
 
-    def _reference(self) -> list[Fit]:
-        run = self.journal.run(f"{self.run.run_id}.reference")
-        self.progress.say(f"reference: {REFERENCE}, {self.recipe.trials} trials on the same folds")
+    def _reference(self) -> tuple[Reference, RunJournal]:
+        recipe = self.recipe
+        self.progress.say(f"reference: {REFERENCE}, {recipe.trials} trials on the same folds")
+        task, folder = Task(self.data, self.splits, REFERENCE), self.run.folder / "reference"
+        search = ReferenceSearch(task, self.goal, folder, recipe.set, recipe.trials, recipe.seed, self.progress)
+        reference = search.run(nested=recipe.scheme == "nested", inner=recipe.scheme == "holdout")
+        run = self.journal.run(f"{self.run.run_id}.reference-{reference.chosen}")
         self._begin_run(run, Kind.reference, f"reference {REFERENCE}", self.run)
-        task = Task(self.data, self.splits, REFERENCE)
-        chosen = {name: value for name, value in self.recipe.set.items() if name in ("preprocessing", "imbalance")}
-        stopping = {"stopping": "inner"} if self.recipe.scheme == "holdout" else {}
-        fits = tune_reference(
-            run,
-            task,
-            self.goal,
-            chosen={**chosen, **stopping},
-            trials=self.recipe.trials,
-            seed=self.recipe.seed,
-            progress=self.progress,
-        )
-        record_reference(run, task, self.goal, fits)
-        return fits
+        with record.ending(run):
+            record_reference(run, reference, self.goal)
+        return reference, run
 
     def _trials(self, task: Task, parent: RunJournal, prefix: str, seed: int) -> Trials:
         per = "folds" if self.recipe.scheme == "cv" else "epochs"
@@ -216,35 +208,35 @@ class _Study:
         )
         return Trials(search, task, self.goal, self.space, self.journal, parent, prefix, self.tags, seed, self.progress)
 
-    def _nested(self) -> list[Fit]:
+    def _nested(self) -> tuple[list[Fit], str]:
         """An own search inside every outer fold; the outer fold is scored once, by what its search chose."""
         fits: list[Fit] = []
+        slots: list[int] = []
         for fold in self.splits.folds:
-            inside = self.splits.narrowed(fold, 0.25)
+            inside = self.splits.narrowed(fold, HOLD_OUT)
             prefix = f"{self.run.run_id}.o{fold}"
             outer = self.journal.run(prefix)
             self._begin_run(outer, Kind.study, f"outer fold {fold}", self.run)
-            outer.write("folds.csv", inside.manifest())
-            task = Task(self.data, inside, self.recipe.classifier)
-            seed = seed_from(self.recipe.seed, "outer", fold)
-            trials = self._trials(task, outer, prefix, seed)
-            best = trials.run(self.recipe.trials)
-            fits.append(self._outer_fit(outer, fold, trials.settings(best), seed))
-            study_metrics(outer, trials.open(best))
-            outer.end(Outcome.completed)
+            with record.ending(outer):
+                outer.write("folds.csv", inside.manifest())
+                seed = seed_from(self.recipe.seed, "outer", fold)
+                trials = self._trials(Task(self.data, inside, self.recipe.classifier), outer, prefix, seed)
+                slots.append(trials.run(self.recipe.trials))
+                fits.append(self._outer_fit(outer, fold, trials.settings(slots[-1]), seed, slots[-1]))
+                study_metrics(outer, trials.open(slots[-1]))
         predictions = pooled([each.predictions for each in fits]).at(self.goal.level)
         self.progress.say(f"nested: {mean_fold_auc_interval(predictions)} over {len(fits)} outer folds")
-        return fits
+        return fits, digest(slots)[:6]
 
-    def _outer_fit(self, outer: RunJournal, fold: int, settings: dict[str, Any], seed: int) -> Fit:
+    def _outer_fit(self, outer: RunJournal, fold: int, settings: dict[str, Any], seed: int, slot: int) -> Fit:
         def on_epoch(epoch: int, row: dict[str, float]) -> None:
             self.progress.update(epoch=epoch + 1)
             if self.progress.stopping:
                 raise Interrupted
 
-        folder = outer.folder / "folds" / f"f{fold}"
+        folder = outer.folder / "folds" / f"t{slot:03d}" / f"f{fold}"
         done = fit(self.task, fold=fold, settings=settings, seed=seed, folder=folder, on_epoch=on_epoch)
-        record.record_settings(outer, settings)
+        outer.write("settings.json", json.dumps(settings, indent=2, sort_keys=True))
         record.copy_model(outer, folder, f"f{fold}")
         record.record_curves(outer, fold, done.curve)
         return done

@@ -81,11 +81,13 @@ class Fit:
     inner: Predictions | None = None  # the inner slice, where the fit was stopped by one
 
 
-def load_fit(folder: Path) -> Fit | None:
-    """The fit kept at `folder`, or None if it was not finished."""
+def load_fit(folder: Path, asked: Mapping[str, Any] | None = None) -> Fit | None:
+    """The fit kept at `folder`, or None if it was not finished, or was another one than is asked for."""
     if not (folder / DONE).is_file():
         return None
     done = json.loads((folder / DONE).read_text())
+    if asked is not None and done["asked"] != json.loads(json.dumps(asked)):
+        return None
     curve = pd.read_csv(folder / "curve.csv")
     inner = Predictions.read(folder / INNER) if (folder / INNER).is_file() else None
     return Fit(folder, Predictions.read(folder / PREDICTIONS), curve, done["seconds"], inner)
@@ -95,7 +97,8 @@ def fit(
     task: Task, *, fold: int, settings: Mapping[str, Any], seed: int, folder: Path, on_epoch: OnEpoch | None = None
 ) -> Fit:
     """Train on the other folds, predict this one once, keep both at `folder`; a finished fit is only read."""
-    if (kept := load_fit(folder)) is not None:
+    asked = {"settings": dict(settings), "seed": seed, "splits": task.splits.digest, "classifier": task.classifier}
+    if (kept := load_fit(folder, asked)) is not None:
         return kept
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -107,6 +110,8 @@ def fit(
     def predicted(positions: NDArray[np.int64]) -> Predictions:
         return task.predictions(predict(classifier, prepared[positions]), positions, fold, Split.val)
 
+    if not all(bool(torch.isfinite(value).all()) for value in classifier.state_dict().values()):
+        raise Diverged("a weight is not a number after the last step")
     predictions, inner = predicted(rows.score), predicted(rows.inner) if len(rows.inner) else None
     predictions.write(folder / PREDICTIONS)
     if inner is not None:
@@ -114,7 +119,7 @@ def fit(
     curve.to_csv(folder / "curve.csv", index=False)
     weights.save(classifier, folder, name=task.classifier, classes=list(task.data.classes), scale=task.data.scale)
     seconds = time.perf_counter() - start
-    (folder / f"{DONE}.part").write_text(json.dumps({"seconds": seconds, "seed": seed}))
+    (folder / f"{DONE}.part").write_text(json.dumps({"seconds": seconds, "asked": asked}))
     (folder / f"{DONE}.part").replace(folder / DONE)
     return Fit(folder, predictions, curve, seconds, inner)
 
@@ -242,6 +247,7 @@ def _trainer(epochs: int, watch: Watch) -> pl.Trainer:
     warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*")
     return pl.Trainer(
         max_epochs=epochs,
+        devices=1,  # more would start the command again in other processes
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,

@@ -152,7 +152,7 @@ class Trials:
             title=f"{self.tags['study']} t{slot:03d}, out of fold",
         )
         run.metrics({"seconds": sum(each.seconds for each in fits)})
-        values = self.goal.values([each.predictions for each in fits], predictions)
+        values = self.goal.values([each.predictions for each in fits], predictions, fits[0].inner)
         if not np.isfinite(values).all():
             raise Diverged("the objective is not a number")
         return values

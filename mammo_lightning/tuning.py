@@ -57,22 +57,26 @@ class Goal:
             case _:
                 return mean_fold_auc(at)
 
-    def values(self, folds: list[Predictions], pooled: Predictions) -> list[float]:
-        """The objective of a whole trial."""
+    def values(
+        self, folds: list[Predictions], pooled: Predictions, fitted_on: Predictions | None = None
+    ) -> list[float]:
+        """The objective of a whole trial; with one fold a pair needs other rows for its threshold."""
         if not self.pareto:
             return [float(np.mean([self.fold(part) for part in folds]))]
-        decisions, _ = cross_fitted(pooled, self.rule, self.level)
+        decisions, _ = cross_fitted(pooled, self.rule, self.level, fitted_on=fitted_on)
         labels = pooled.at(self.level).labels
         return [float(decisions[labels == 1].mean()), float(decisions[labels == 0].mean())]
 
-    def best(self, trials: list[FrozenTrial]) -> FrozenTrial:
-        """The best of completed trials: the highest value, or the highest TPR with an FPR of at most 0.2."""
-        if not self.pareto:
-            return max(trials, key=lambda trial: (trial.values[0], -trial.number))
-        allowed = [trial for trial in trials if trial.values[1] <= MOST_FPR]
-        if allowed:
-            return max(allowed, key=lambda trial: (trial.values[0], -trial.values[1], -trial.number))
-        return min(trials, key=lambda trial: (trial.values[1], -trial.values[0], trial.number))
+    def ranked(self, trials: list[FrozenTrial]) -> list[FrozenTrial]:
+        """Completed trials, the best first: the highest value, or the highest TPR with an FPR of at most 0.2."""
+
+        def key(trial: FrozenTrial) -> tuple[float, ...]:
+            if not self.pareto:
+                return (-trial.values[0], trial.number)
+            tpr, fpr = trial.values
+            return (0, -tpr, fpr, trial.number) if fpr <= MOST_FPR else (1, fpr, -tpr, trial.number)
+
+        return sorted(trials, key=key)
 
 
 class Search:
@@ -149,10 +153,13 @@ class Search:
         """Trials with a value."""
         return [trial for trial in self.finished().values() if trial.state is TrialState.COMPLETE]
 
+    def ranked(self) -> list[FrozenTrial]:
+        """Completed trials, the best first."""
+        return self.goal.ranked(self.completed())
+
     def best(self) -> FrozenTrial | None:
         """The best completed trial."""
-        trials = self.completed()
-        return self.goal.best(trials) if trials else None
+        return next(iter(self.ranked()), None)
 
 
 def tune_in_memory(

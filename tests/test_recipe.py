@@ -23,6 +23,15 @@ def test_the_recipes_at_hand_are_recipes(path: Path) -> None:
         ({"scheme": "loo"}, "scheme = 'loo'"),
         ({"name": "a/b"}, "at most 48 letters"),
         ({"test": 1.5}, "test = 1.5"),
+        ({"trials": True}, "trials = True is not possible: Input should be a valid integer"),
+        ({"trials": 3.0}, "trials = 3.0 is not possible"),
+        ({"trials": "3"}, "trials = '3' is not possible"),
+        ({"test": True}, "test = True is not possible: Input should be a valid number"),
+        ({"prune": 1}, "prune = 1 is not possible"),
+        ({"name": 3}, "name = 3 is not possible"),
+        ({"mlruns": 3}, "mlruns = 3 is not possible"),
+        ({"search": "depth=1"}, "search = 'depth=1' is not possible"),
+        ({"search": {"depth": 3}}, "search.depth = 3 is not possible: Input should be a valid string"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(keys: dict, match: str) -> None:
@@ -32,11 +41,32 @@ def test_what_is_wrong_is_said_in_one_line(keys: dict, match: str) -> None:
 
 
 def test_a_file_that_is_no_recipe(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="no recipe 'absent.toml'"):
+    with pytest.raises(SettingsError, match=r"no recipe 'absent.toml'; pass the path of a TOML file"):
         read_recipe(Path("absent.toml"))
     (tmp_path / "bad.toml").write_text("trials = [")
     with pytest.raises(SettingsError, match="is not readable TOML"):
         read_recipe(tmp_path / "bad.toml")
+
+
+def test_the_recipes_at_hand_are_named_from_wherever_one_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RECIPES[0].parent
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SettingsError, match=f"known: .*{folder}/demo.toml"):
+        read_recipe(Path("absent.toml"), folder)
+    monkeypatch.chdir(folder.parents[1])
+    with pytest.raises(SettingsError, match=r"known: experiments/recipes/demo.toml, "):
+        read_recipe(Path("absent.toml"), folder)
+
+
+def test_what_is_wrong_in_a_file_is_said_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "bad.toml").write_text("folds = 1\n")
+    with pytest.raises(SettingsError, match=r"recipe '.*bad.toml': folds = 1 is not possible"):
+        read_recipe(tmp_path / "bad.toml")
+    (tmp_path / "good.toml").write_text('root = "data"\ntest = 0\nmlruns = "m"\n')
+    recipe = make_recipe(read_recipe(tmp_path / "good.toml"))
+    assert (recipe.root, recipe.test, recipe.mlruns) == (Path("data"), 0.0, Path("m"))
 
 
 def test_a_pareto_study_does_not_fix_the_fpr_by_its_rule() -> None:

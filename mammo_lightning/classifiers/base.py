@@ -24,6 +24,8 @@ class Classifier(pl.LightningModule, ABC):
     """
 
     defaults: ClassVar[dict[str, Any]] = {}
+    #: intervals that its numbers lie in, as {"dropout": "[0, 0.9)"}; without one, a number is 0 or more
+    ranges: ClassVar[dict[str, str]] = {}
     search_space: ClassVar[dict[str, BaseDistribution]] = {}
     #: training settings that suit it better than the general defaults
     preferred: ClassVar[dict[str, Any]] = {}

@@ -31,11 +31,18 @@ class Hyper(Classifier):
     """
 
     defaults: ClassVar[dict[str, Any]] = {"init": 10, "dropout": 0.05, "depth": 1, "norm_momentum": 0.01}
+    ranges: ClassVar[dict[str, str]] = {
+        "init": "[1, 1024]",
+        "dropout": "[0, 0.9)",
+        "depth": "[1, 5]",
+        "norm_momentum": "(0, 1]",
+    }
     preferred: ClassVar[dict[str, Any]] = {"batch_size": 60, "learning_rate": 3e-3}
     search_space: ClassVar[dict[str, BaseDistribution]] = {
         "init": CategoricalDistribution((10, 20, 30)),
         "dropout": CategoricalDistribution((0.0, 0.05)),
         "depth": CategoricalDistribution((1, 2, 3)),
+        "preprocessing": CategoricalDistribution(["none", "background"]),
         "learning_rate": FloatDistribution(3e-4, 1e-2, log=True),
     }
 

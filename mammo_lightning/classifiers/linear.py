@@ -35,6 +35,7 @@ class Linear(Classifier):
 
     gradient: ClassVar[bool] = False
     defaults: ClassVar[dict[str, Any]] = {"regularisation": 1.0, "features": "all"}
+    ranges: ClassVar[dict[str, str]] = {"regularisation": "(0, 1e9]"}
     preferred: ClassVar[dict[str, Any]] = {}
     search_space: ClassVar[dict[str, BaseDistribution]] = {
         "regularisation": FloatDistribution(1e-3, 1e2, log=True),

@@ -27,6 +27,7 @@ class Scratch(Classifier):
     """
 
     defaults: ClassVar[dict[str, Any]] = {"last_filters": 128, "dropout": 0.0, "l2": 0.0}
+    ranges: ClassVar[dict[str, str]] = {"last_filters": "[1, 4096]", "dropout": "[0, 1)", "l2": "[0, 100]"}
     preferred: ClassVar[dict[str, Any]] = {"learning_rate": 1e-4, "batch_size": 20}
     search_space: ClassVar[dict[str, BaseDistribution]] = {
         "last_filters": CategoricalDistribution((128, 256)),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,7 +16,9 @@ from mammo_lightning.errors import DataError
 from mammo_lightning.types import Level, digest
 
 #: columns of an index that are not subgroups
-KNOWN = ("image", "label", "patient", "view", "split", "fold", "path", "group", "pixels")
+KNOWN = ("image", "label", "patient", "view", "split", "fold", "path", "group", "pixels", "content")
+#: columns that are made here, hence not accepted from outside
+MADE = ("group", "pixels", "content")
 
 
 class MammoDataModule(pl.LightningDataModule, ABC):
@@ -40,7 +41,10 @@ class MammoDataModule(pl.LightningDataModule, ABC):
     frame: pd.DataFrame
     images: NDArray[Any]
     scale: float
+    #: names these rows with their labels, subgroups and pixels
     digest: str
+    #: names whose images these are, whatever they are called, labelled or resized to: splits are frozen under it
+    source: str
 
     def __init__(
         self,
@@ -62,10 +66,9 @@ class MammoDataModule(pl.LightningDataModule, ABC):
     def read(self, row: pd.Series) -> NDArray[Any]:
         """The pixels of one row, H x W or H x W x C, in native depth."""
 
-    def fingerprint(self) -> str:
-        """A digest of the content, cheap against decoding it: the bytes of the files."""
-        files = [hashlib.sha256(Path(path).read_bytes()).digest() for path in self._index["path"]]
-        return digest(*files)
+    def contents(self, frame: pd.DataFrame) -> list[str]:
+        """What each row of an index is, cheap against decoding it: a digest of its file's bytes."""
+        return [digest(Path(path).read_bytes()) for path in frame["path"]]
 
     def progress(self, items: Iterable[Any], what: str, total: int) -> Iterable[Any]:
         """Wraps a long loop; a front end replaces it by a progress bar."""
@@ -76,12 +79,14 @@ class MammoDataModule(pl.LightningDataModule, ABC):
         if hasattr(self, "frame"):
             return
         self._index = _checked(self.index())
+        self._index["content"] = self.contents(self._index)
+        self.source = digest(self.name, *sorted(self._index["content"] + " " + self._index["patient"]))
         table = self._index.drop(columns="path", errors="ignore").to_csv(index=False)
-        key = digest("cache 1", self.name, self.size, self.lenient, table, self.fingerprint())
+        key = digest("cache 2", self.name, self.size, self.lenient, table)
         folder = self.mlruns / "cache" / f"{self.name}-{key}"
         cached = decoded(folder, self._index, self.read, size=self.size, lenient=self.lenient, progress=self.progress)
         if cached.unreadable:
-            _checked(cached.frame)
+            _checked(cached.frame.drop(columns=list(MADE), errors="ignore"))  # both classes must be left
         self.images, self.scale, self.unreadable = cached.images, cached.scale, cached.unreadable
         self.frame = cached.frame.assign(group=merged_groups(cached.frame))
         self.digest = digest(
@@ -128,6 +133,8 @@ def merged_groups(frame: pd.DataFrame) -> list[str]:
 def _checked(frame: pd.DataFrame) -> pd.DataFrame:
     if frame.empty:
         raise DataError("the dataset holds no image; pass --root, or try --dataset synthetic")
+    if taken := [column for column in frame.columns if column in MADE or column.startswith("p_")]:
+        raise DataError(f"column '{taken[0]}' has a name that is used for results; rename it")
     frame = frame.assign(patient=frame["patient"].astype(str), image=frame["image"].astype(str))
     frame = frame.assign(view=frame["view"].astype(str) if "view" in frame else "")
     frame = frame.assign(split=frame["split"].astype(str) if "split" in frame else "")
@@ -142,4 +149,13 @@ def _checked(frame: pd.DataFrame) -> pd.DataFrame:
         raise DataError(f"all {len(frame)} images are {only}; two classes are needed to train a classifier")
     if unknown := set(frame["split"]) - {"", "train", "test"}:
         raise DataError(f"split '{sorted(unknown)[0]}' is not known; known: train, test, or empty")
+    if "fold" in frame:
+        number = pd.to_numeric(frame["fold"], errors="coerce")
+        bad = frame[~(number.ge(0) & number.eq(number.round()))]
+        if len(bad):
+            raise DataError(
+                f"fold '{bad['fold'].iloc[0]}' of image '{bad['image'].iloc[0]}' is not a whole number of 0 or more "
+                f"({len(bad)} such rows); number the folds 0, 1, 2 ..."
+            )
+        frame = frame.assign(fold=number.astype(int))
     return frame.sort_values("image", kind="stable").reset_index(drop=True)

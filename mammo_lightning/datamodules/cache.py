@@ -18,6 +18,7 @@ from mammo_lightning.errors import DataError, TrackingError
 from mammo_lightning.types import digest
 
 SCALES = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
+KINDS = {1: "grey", 3: "colour"}
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def _build(
         kept.append(position)
     if unreadable and not lenient:
         more = f" (and {len(unreadable) - 1} more; the audit lists all)" if len(unreadable) > 1 else ""
-        raise DataError(f"{unreadable[0][1]}{more}. Mend or remove it, or pass --skip-unreadable")
+        raise DataError(f"{unreadable[0][1].rstrip('.')}{more}. Mend or remove it, or pass --skip-unreadable")
     if not arrays:
         raise DataError(f"none of {len(frame)} images can be read; the first: {unreadable[0][1]}")
     _check_alike(frame.iloc[kept], arrays)
@@ -127,11 +128,16 @@ def _check_alike(frame: pd.DataFrame, arrays: list[NDArray[Any]]) -> None:
         listed = ", ".join(f"{depth} ('{name}')" for depth, name in sorted(depths.items()))
         raise DataError(f"images of several depths: {listed}; all must share one. Convert them to one depth")
     shapes = {array.shape: name for array, name in zip(arrays, names, strict=True)}
-    if len(shapes) > 1:
-        some = ", ".join(
-            f"{'x'.join(map(str, shape[1:]))}x{shape[0]} ('{shapes[shape]}')" for shape in list(shapes)[:3]
-        )
-        cure = (
-            "Pass --size N to resize all to N x N" if len({s[0] for s in shapes}) == 1 else "Make all grey or all RGB"
-        )
-        raise DataError(f"images of {len(shapes)} sizes: {some}; all must share one. {cure}")
+    if len(shapes) == 1:
+        return
+    channels = {shape[0]: shape for shape in shapes}
+    if len(channels) > 1:
+        kinds = ", ".join(f"{_kind(shape)} ('{shapes[shape]}')" for _, shape in sorted(channels.items()))
+        raise DataError(f"images of {len(channels)} kinds: {kinds}; all must be of one. Make all grey or all RGB")
+    some = ", ".join(f"{shape[1]}x{shape[2]} ('{shapes[shape]}')" for shape in list(shapes)[:3])
+    raise DataError(f"images of {len(shapes)} sizes: {some}; all must share one. Pass --size N to resize all to N x N")
+
+
+def _kind(shape: tuple[int, ...]) -> str:
+    channels, height, width = shape
+    return f"{KINDS.get(channels, f'{channels} channels')} {height}x{width}"

@@ -15,6 +15,7 @@ from mammo_lightning.preprocessing.images import read_image
 from mammo_lightning.registry import DATASETS
 
 SUFFIXES = (".png", ".pgm", ".tif", ".tiff", ".jpg", ".jpeg", ".dcm", ".npy")
+TEXT = ("path", "patient", "label", "view", "split")  # columns of a table that are read as words
 LAYOUT = "DIR/<class>/*.{png,pgm,tif,jpg,dcm,npy}"
 
 
@@ -80,24 +81,28 @@ class Folder(MammoDataModule):
         for path in sorted(path for path in root.glob("*/**/*") if path.suffix.lower() in SUFFIXES and path.is_file()):
             name = path.relative_to(root).as_posix()
             found = self.pattern.search(name) if self.pattern else None
-            if not found or not found.group(1 if found.lastindex else 0):
+            if not found or not (found.group(1 if found.lastindex else 0) or "").strip():
                 raise DataError(
                     f"--patient-from {self.pattern.pattern if self.pattern else ''!r} finds no patient in '{name}'; "
                     "the first group must match in every path. Try the audit, or --table"
                 )
-            patient = found.group(1 if found.lastindex else 0)
-            rows.append({"image": name, "path": str(path), "label": name.split("/")[0], "patient": patient})
+            label, patient = name.split("/")[0].strip(), found.group(1 if found.lastindex else 0).strip()
+            rows.append({"image": name, "path": str(path), "label": label, "patient": patient})
         if not rows:
             raise DataError(f"no image under '{root}'; expected {LAYOUT}. Pass --root, or try --dataset synthetic")
         return pd.DataFrame(rows)
 
     def _from_table(self, root: Path, table: Path) -> pd.DataFrame:
         try:
-            frame = pd.read_csv(table, dtype={"patient": str, "label": str, "path": str, "view": str})
+            heads = pd.read_csv(table, nrows=0).columns
+            frame = pd.read_csv(table, dtype={head: str for head in heads if head.strip() in TEXT})
         except (OSError, ValueError, UnicodeDecodeError) as error:
             raise DataError(
                 f"--table '{table}' cannot be read ({error}); expected a csv with path,patient,label"
             ) from error
+        frame.columns = frame.columns.str.strip()
+        for column in frame.columns.intersection(TEXT):
+            frame[column] = frame[column].str.strip().replace("", None)
         if missing := {"path", "patient", "label"} - set(frame.columns):
             raise DataError(f"--table '{table}' lacks {', '.join(sorted(missing))}; expected path,patient,label")
         if (empty := frame[["path", "patient", "label"]].isna().any(axis=1)).any():
@@ -110,6 +115,4 @@ class Folder(MammoDataModule):
             raise DataError(
                 f"--table names '{absent[0]}' ({len(absent)} such), which is not under '{root}'; check --root"
             )
-        if "split" in frame:
-            frame["split"] = frame["split"].fillna("train")
-        return frame
+        return frame.fillna({"split": "train", "view": ""})

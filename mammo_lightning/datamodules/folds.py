@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -71,7 +72,8 @@ class Splits:
     @property
     def test_digest(self) -> str:
         """Names the test split alone: reads are counted under it, across studies."""
-        return digest(self.dataset_digest, *sorted(self.frame.loc[self.fold == TEST, "image"]))
+        rows = self.frame[self.fold == TEST]
+        return digest(*sorted(rows["content"] if "content" in rows else rows["image"]))
 
     def manifest(self) -> str:
         """The division as csv, for a run's artifacts."""
@@ -124,14 +126,18 @@ def make_splits(
     straddle: str = "drop",
     grouping: str = "patient",
 ) -> Splits:
-    """Divide a dataset: first the test split, then the reserve, then the folds."""
-    frame = data.frame[["image", "group", "label", "pixels"]].copy()
+    """Divide a dataset: first the test split, then the reserve, then the folds. Nothing is written (see `freeze`)."""
+    frame = data.frame[["image", "group", "label", "pixels", "content"]].copy()
     notes: list[str] = []
     code = np.full(len(frame), TRAIN_ONLY)
     official = data.frame["split"].to_numpy(str) == "test"
     if grouping == "image":
         frame["group"] = frame["image"]
     if official.any():
+        if test is not None:
+            raise SettingsError(
+                f"--test {test:g} means nothing here: {data.name!r} has an official test split. Drop --test"
+            )
         code[official] = TEST
         if grouping == "patient":
             code = _straddling(data, frame, official, code, straddle, notes)
@@ -139,16 +145,58 @@ def make_splits(
         code[_test_rows(data, test)] = TEST
     if reserve:
         left = np.flatnonzero(code == TRAIN_ONLY)
-        code[left[_slice(frame.iloc[left], reserve, seed_from(data.digest, "reserve"))]] = RESERVE
+        code[left[_slice(frame.iloc[left], reserve, seed_from(data.source, "reserve"))]] = RESERVE
     left = np.flatnonzero(code == TRAIN_ONLY)
     if "fold" in data.frame and not holdout:
         code[left] = data.frame["fold"].to_numpy(np.int64)[left]
+        if (count := len(set(code[left]))) != folds:
+            notes.append(f"the dataset names {count} folds of its own; --folds {folds} is not used")
+        if count < 2:
+            raise DataError("column 'fold' names one fold; at least 2 are needed. Drop the column, or number 2 or more")
     elif holdout:
-        seed = seed_from(data.digest, fold_seed, "hold-out")
+        seed = seed_from(data.source, fold_seed, "hold-out")
         code[left[_slice(frame.iloc[left], 0.25, seed)]] = 0
     else:
-        code[left] = _folds(frame.iloc[left], folds, seed_from(data.digest, folds, fold_seed))
-    return Splits(frame.assign(fold=code), data.digest, grouping, tuple(notes))
+        code[left] = _folds(frame.iloc[left], folds, seed_from(data.source, folds, fold_seed))
+    made = Splits(frame.assign(fold=code), data.digest, grouping, tuple(notes))
+    for fold in [*made.folds, *([TEST] if (code == TEST).any() else [])]:
+        if len(labels := set(frame["label"][code == fold])) < 2:
+            where = "the test split" if fold == TEST else f"fold {fold}"
+            only = data.classes[labels.pop()]
+            raise DataError(
+                f"{where} holds only class {only!r}; no AUC can be told there. Divide the patients otherwise"
+            )
+    return made
+
+
+def freeze(data: MammoDataModule, splits: Splits, test: float | None) -> None:
+    """Write down the test split of a dataset without an official one; from now on every study shares it."""
+    if (data.frame["split"] == "test").any() or (path := _frozen(data)).exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    patients = sorted(set(data.frame["patient"][splits.fold == TEST]))
+    with FileLock(f"{path}.lock"):
+        if not path.exists():
+            part = path.with_suffix(".part")
+            part.write_text(json.dumps({"share": _share(data, test), "patients": patients}))
+            part.replace(path)
+
+
+def frozen_test_groups(data: MammoDataModule) -> set[str]:
+    """Groups of the frozen test split; empty where none was made."""
+    path = _frozen(data)
+    if not path.exists():
+        return set()
+    patients = json.loads(path.read_text())["patients"]
+    return set(data.frame["group"][data.frame["patient"].isin(patients)])
+
+
+def _frozen(data: MammoDataModule) -> Path:
+    return data.mlruns / "splits" / f"{data.name}-{data.source}.json"
+
+
+def _share(data: MammoDataModule, share: float | None) -> float:
+    return share if share is not None else (0.2 if data.frame["group"].nunique() >= MANY_GROUPS else 0.0)
 
 
 def _straddling(
@@ -172,26 +220,18 @@ def _straddling(
 
 
 def _test_rows(data: MammoDataModule, share: float | None) -> NDArray[np.int64]:
-    """The test split of a dataset without an official one: made once, then the same for every study."""
-    frame = data.frame[["group", "label"]]
-    if share is None:
-        share = 0.2 if frame["group"].nunique() >= MANY_GROUPS else 0.0
-    path = data.mlruns / "splits" / f"{data.name}-{data.digest}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{path}.lock"):
-        if not path.exists():
-            chosen = _slice(frame, share, seed_from(data.digest, "test")) if share else np.array([], dtype=np.int64)
-            groups = sorted(set(data.frame["group"].iloc[chosen]))
-            part = path.with_suffix(".part")
-            part.write_text(json.dumps({"share": share, "groups": groups}))
-            part.replace(path)
-        frozen = json.loads(path.read_text())
-    if abs(frozen["share"] - share) > 1e-9:
-        raise SettingsError(
-            f"--test {share:g} differs from the {frozen['share']:g} frozen for this dataset in '{path}'; "
-            f"all studies share one test split. Pass --test {frozen['share']:g}, or another --mlruns"
-        )
-    return np.flatnonzero(data.frame["group"].isin(frozen["groups"]).to_numpy())
+    """The test split of a dataset without an official one: the frozen one, or what would be frozen."""
+    path = _frozen(data)
+    if path.exists():
+        frozen = json.loads(path.read_text())["share"]
+        if share is not None and abs(frozen - share) > 1e-9:
+            raise SettingsError(
+                f"--test {share:g} differs from the {frozen:g} frozen with the first study of these images: patients "
+                f"it trained on cannot become a test split. Pass --test {frozen:g}, or drop it"
+            )
+        return np.flatnonzero(data.frame["group"].isin(frozen_test_groups(data)).to_numpy())
+    wanted = _share(data, share)
+    return _slice(data.frame, wanted, seed_from(data.source, "test")) if wanted else np.array([], dtype=np.int64)
 
 
 def _folds(frame: pd.DataFrame, folds: int, seed: int) -> NDArray[np.int64]:
@@ -201,11 +241,14 @@ def _folds(frame: pd.DataFrame, folds: int, seed: int) -> NDArray[np.int64]:
     if fewest < folds:
         cure = f"pass --folds {fewest}" if fewest > 1 else "more patients are needed"
         raise DataError(f"{fewest} patients with {word} images are fewer than {folds} folds; {cure}")
-    code = np.zeros(len(frame), dtype=np.int64)
-    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    for fold, (_, scored) in enumerate(splitter.split(frame, frame["label"], frame["group"])):
-        code[scored] = fold
-    return code
+    for attempt in range(20):  # the splitter does not promise both classes in every fold
+        code = np.zeros(len(frame), dtype=np.int64)
+        splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed + attempt)
+        for fold, (_, scored) in enumerate(splitter.split(frame, frame["label"], frame["group"])):
+            code[scored] = fold
+        if (frame["label"].groupby(code).nunique() == 2).all():
+            return code
+    raise DataError(f"the patients cannot be put into {folds} folds with both classes in each; pass fewer --folds")
 
 
 def _slice(frame: pd.DataFrame, share: float, seed: int) -> NDArray[np.int64]:

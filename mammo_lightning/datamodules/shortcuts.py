@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,13 +83,20 @@ def sure(auc: Estimate) -> bool:
     return auc.lo > SURE or auc.value >= WRITTEN
 
 
-def grouped_folds(frame: pd.DataFrame, *, folds: int = FOLDS, seed: int = 0) -> NDArray[np.int64]:
-    """A fold for every row, by group and stratified; -1 for groups in an official test split, which stays unread."""
+def readable(frame: pd.DataFrame, frozen: Collection[str] = ()) -> NDArray[np.int64]:
+    """Positions of the rows that may be looked at: of no group in a test split, official or `frozen` by a study."""
+    tested = {*frame.loc[frame["split"] == "test", "group"], *frozen}
+    return np.flatnonzero(~frame["group"].isin(tested).to_numpy())
+
+
+def grouped_folds(
+    frame: pd.DataFrame, *, folds: int = FOLDS, seed: int = 0, frozen: Collection[str] = ()
+) -> NDArray[np.int64]:
+    """A fold for every row, by group and stratified; -1 for rows that stay unread (see `readable`)."""
     from sklearn.model_selection import StratifiedGroupKFold
 
     code = np.full(len(frame), -1)
-    tested = frame.loc[frame["split"] == "test", "group"]
-    inside = np.flatnonzero(~frame["group"].isin(tested).to_numpy())
+    inside = readable(frame, frozen)
     part = frame.iloc[inside]
     fewest = min(part.loc[part["label"] == label, "group"].nunique() for label in (0, 1))
     if fewest < 2:

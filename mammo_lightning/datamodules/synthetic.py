@@ -81,9 +81,11 @@ class Synthetic(MammoDataModule):
         """New patients of the same kind, to measure the truth on."""
         return fresh(self.seed, patients)
 
-    def fingerprint(self) -> str:
+    def contents(self, frame: pd.DataFrame) -> list[str]:
         """What the pixels follow from."""
-        return digest("phantom", phantom.VERSION, self.seed, self.patients, self.trap)
+        return [
+            digest("phantom", phantom.VERSION, self.seed, self.patients, self.trap, image) for image in frame["image"]
+        ]
 
     @cached_property
     def _content(self) -> Content:

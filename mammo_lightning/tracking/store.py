@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 DATABASE = "mlflow.db"
+_EXPECTED = "expected http(s)://host:port, sqlite:///<file> or postgresql://user@host/name"
 _CURE = "Leave --tracking-uri out for the local database"
 _SERVERS = ("http", "https")
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
@@ -30,22 +32,61 @@ def check_uri(uri: str) -> str:
     """The address as it is used: a relative database file is made absolute; anything else wrong raises."""
     scheme, sign, rest = uri.partition("://")
     kind = scheme.partition("+")[0]
-    expected = "expected http(s)://host:port, sqlite:///<file> or postgresql://user@host/name"
     if not sign or kind not in (*_SERVERS, *_DATABASES):
-        raise TrackingError(f"tracking URI {public(uri)!r} names no server or database; {expected}. {_CURE}")
+        raise TrackingError(f"tracking URI {public(uri)!r} names no server or database; {_EXPECTED}. {_CURE}")
     if kind == "sqlite":
         path = rest.removeprefix("/")
         if not path or path == rest or path == ":memory:" or path.endswith("/"):
             raise TrackingError(f"tracking URI {uri!r} names no file; expected sqlite:///<file>. {_CURE}")
-        return f"{scheme}:///{Path(path).resolve()}"
+        _check_driver(uri, scheme)
+        file = Path(path).resolve()
+        if not file.parent.is_dir():
+            raise TrackingError(f"tracking URI {uri!r}: no such folder '{file.parent}'; make it first. {_CURE}")
+        return f"{scheme}:///{file}"
     try:
         parts = urlsplit(uri)
         complete = bool(parts.hostname) and (parts.port is None or parts.port > 0)
     except ValueError:  # a port that is no number, a bracket that is not closed
         complete = False
     if not complete or any(character.isspace() for character in uri):
-        raise TrackingError(f"tracking URI {public(uri)!r} has no valid host and port; {expected}. {_CURE}")
+        raise TrackingError(f"tracking URI {public(uri)!r} has no valid host and port; {_EXPECTED}. {_CURE}")
+    if kind in _DATABASES:
+        _check_driver(uri, scheme)
     return uri
+
+
+def _check_driver(uri: str, scheme: str) -> None:
+    """Refuse a database that no installed driver speaks to: found out later, a study would end unpublished."""
+    if scheme == "sqlite":  # Python's own
+        return
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+
+    try:
+        make_url(uri).get_dialect().import_dbapi()
+    except (NoSuchModuleError, ArgumentError):
+        raise TrackingError(
+            f"tracking URI {public(uri)!r}: there is no database or driver {scheme!r}; {_EXPECTED}. {_CURE}"
+        ) from None
+    except ImportError as error:
+        name = error.name or scheme
+        raise TrackingError(
+            f"tracking URI {public(uri)!r} needs the driver {name!r}, which is not installed; install it. {_CURE}"
+        ) from None
+
+
+def way_in(uri: str | None, mlruns: Path) -> str:
+    """What to run before a browser finds what was published there; nothing where a server runs already."""
+    if uri is None or check_uri(uri) == default_uri(mlruns):
+        own = Path(mlruns).resolve() == Path("mlruns").resolve()
+        return (
+            "`make ui` (or `python -m experiments.ui`)"
+            if own
+            else f"`python -m experiments.ui --mlruns {quote(str(mlruns))}`"
+        )
+    if uri.startswith(_SERVERS):
+        return ""
+    return f"`mlflow server --backend-store-uri {quote(public(check_uri(uri)))} --host 127.0.0.1`"
 
 
 def public(uri: str) -> str:

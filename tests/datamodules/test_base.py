@@ -10,6 +10,7 @@ from fakes import dataset, patch, write_folder
 from mammo_lightning.datamodules.base import MammoDataModule, merged_groups
 from mammo_lightning.datamodules.folder import Folder
 from mammo_lightning.errors import DataError
+from mammo_lightning.types import digest
 
 
 class Listed(MammoDataModule):
@@ -28,8 +29,8 @@ class Listed(MammoDataModule):
         self.reads += 1
         return self.arrays[row["image"]]
 
-    def fingerprint(self) -> str:
-        return "fixed"
+    def contents(self, frame: pd.DataFrame) -> list[str]:
+        return [digest(self.arrays[image].tobytes()) for image in frame["image"]]
 
 
 def rows(**columns: Any) -> pd.DataFrame:
@@ -106,6 +107,12 @@ def test_two_processes_starting_together_get_the_same_cache(tmp_path: Path) -> N
         ({"image": ["a", "a", "b"]}, "listed twice"),
         ({"patient": ["p", "", "r"]}, "has no patient"),
         ({"split": ["train", "dev", ""]}, "split 'dev'"),
+        ({"fold": [0, -3, 1]}, "fold '-3' of image 'b' is not a whole number of 0 or more"),
+        ({"fold": [0, 0.5, 1]}, "fold '0.5' of image 'b'"),
+        ({"fold": [0, None, 1]}, "fold 'nan' of image 'b'"),
+        ({"fold": [0, "x", 1]}, "fold 'x' of image 'b'"),
+        ({"p_noise": [1, 2, 3]}, "column 'p_noise' has a name that is used for results"),
+        ({"group": [1, 2, 3]}, "column 'group' has a name"),
     ],
 )
 def test_a_bad_index_is_refused(tmp_path: Path, change: dict[str, Any], match: str) -> None:
@@ -119,7 +126,7 @@ def test_a_bad_index_is_refused(tmp_path: Path, change: dict[str, Any], match: s
         (np.zeros((16, 16), np.uint8), "constant"),
         (np.arange(256, dtype=np.uint16).reshape(16, 16), "several depths"),
         (np.arange(400, dtype=np.uint8).reshape(20, 20) % 250, "2 sizes.*--size"),
-        (np.arange(768, dtype=np.uint8).reshape(16, 16, 3) % 251, "all grey or all RGB"),
+        (np.arange(768, dtype=np.uint8).reshape(16, 16, 3) % 251, "2 kinds: grey"),
     ],
 )
 def test_images_that_do_not_belong_together_are_refused(tmp_path: Path, array: np.ndarray, match: str) -> None:
@@ -164,3 +171,14 @@ def test_merging_is_transitive() -> None:
 def test_levels_above_patch_need_exhaustive_patches(tmp_path: Path) -> None:
     assert [str(level) for level in dataset("folder", tmp_path).levels] == ["patch"]
     assert len(dataset("synthetic", tmp_path).levels) == 3
+
+
+def test_the_source_stays_what_it_is_under_other_names_labels_and_sizes(tmp_path: Path) -> None:
+    first = Listed(rows(), arrays(), mlruns=tmp_path)
+    resized = Listed(rows(density=["A", "B", "C"], label=[1, 0, 0]), arrays(), mlruns=tmp_path, size=8)
+    renamed = Listed(rows(image=["x", "y", "z"]), dict(zip("xyz", arrays().values(), strict=True)), mlruns=tmp_path)
+    other = Listed(rows(), {**arrays(), "a": patch(np.random.default_rng(9), 0, 16)}, mlruns=tmp_path)
+    for data in (first, resized, renamed, other):
+        data.prepare_data()
+    assert first.source == resized.source == renamed.source != other.source
+    assert len({data.digest for data in (first, resized, renamed, other)}) == 4

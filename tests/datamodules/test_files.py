@@ -131,9 +131,67 @@ def test_folder_takes_patients_and_subgroups_from_a_table(tmp_path: Path) -> Non
     assert data.subgroups == ["vendor"]
 
 
+def test_blanks_around_what_a_table_says_are_no_part_of_it(tmp_path: Path) -> None:
+    write_folder(tmp_path / "data", patients=4)
+    paths = sorted(path.relative_to(tmp_path / "data").as_posix() for path in (tmp_path / "data").rglob("*.png"))
+    lines = [
+        f"{path} ,{' 00'[n % 2 :]}{path[-8]},{path.split('/')[0]}{' ' * (n % 2)}, L " for n, path in enumerate(paths)
+    ]
+    (tmp_path / "images.csv").write_text("\n".join(["path, patient ,label, view", *lines, ""]))
+    data = Folder(root=tmp_path / "data", table=tmp_path / "images.csv", mlruns=tmp_path / "m")
+    assert images(data) == 12
+    assert data.classes == ("benign", "malignant")
+    assert set(data.frame["view"]) == {"L"}
+    assert data.frame["image"].tolist() == paths
+    assert all(len(patient) == len(patient.strip()) for patient in data.frame["patient"])
+
+
+def test_blanks_around_a_patient_or_class_in_a_name_are_no_part_of_it(tmp_path: Path) -> None:
+    write_folder(tmp_path / "data", patients=6)
+    (tmp_path / "data" / "malignant").rename(tmp_path / "data" / "malignant ")
+    file = tmp_path / "data" / "benign" / "p000_0.png"
+    file.rename(file.with_name("p000 _0.png"))
+    data = Folder(root=tmp_path / "data", patient_from=r"(p\d+ ?)_", mlruns=tmp_path / "m")
+    assert images(data) == 18
+    assert data.classes == ("benign", "malignant")
+    assert set(data.frame["patient"]) == {f"p{n:03d}" for n in range(6)}
+
+
+@pytest.mark.parametrize("column", ["group", "pixels", "p_malignant", " p_x"])
+def test_a_column_whose_name_is_taken_is_refused(tmp_path: Path, column: str) -> None:
+    write_folder(tmp_path / "data", patients=2)
+    (tmp_path / "images.csv").write_text(
+        f"path,patient,label,{column}\nbenign/p000_0.png,p,benign,1\nmalignant/p001_0.png,q,malignant,1\n"
+    )
+    with pytest.raises(DataError, match=f"column '{column.strip()}' has a name that is used for results; rename it"):
+        images(Folder(root=tmp_path / "data", table=tmp_path / "images.csv", mlruns=tmp_path / "m"))
+
+
+def test_grey_and_colour_are_kinds_not_sizes(tmp_path: Path) -> None:
+    options = write_folder(tmp_path / "data", patients=4)
+    path = tmp_path / "data" / "malignant" / "p003_2.png"
+    grey = cv2.imread(str(path), -1)
+    cv2.imwrite(str(path), np.stack([grey, grey // 2, grey], axis=2))
+    said = r"images of 2 kinds: grey 32x32 \('.*.png'\), colour 32x32 \('malignant/p003_2.png'\); .* Make all grey"
+    with pytest.raises(DataError, match=said):
+        images(Folder(mlruns=tmp_path / "m", **options))
+    cv2.imwrite(str(path), cv2.resize(grey, (48, 40)))
+    with pytest.raises(DataError, match=r"images of 2 sizes: .*32x32 \('.*40x48 \('malignant/p003_2.png'\).*--size N"):
+        images(Folder(mlruns=tmp_path / "m", **options))
+
+
+def test_what_a_reader_said_is_passed_on_with_one_full_stop(tmp_path: Path) -> None:
+    options = write_folder(tmp_path / "data", patients=4)
+    (tmp_path / "data" / "benign" / "p000_0.png").write_bytes(b"")
+    with pytest.raises(DataError, match="is an empty file") as error:
+        images(Folder(mlruns=tmp_path / "m", **options))
+    assert ".." not in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("table", "match"),
     [
+        ("path,patient,label\nbenign/p000_0.png,  ,benign\n", "line 2 has an empty cell"),
         ("path,label\na,b\n", "lacks patient"),
         ("path,patient,label\nnone.png,p,x\nother.png,q,y\n", r"names 'none.png' \(2 such\)"),
         ("path,patient,label\nbenign/p000_0.png,,benign\n", "line 2 has an empty cell"),

@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,7 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mammo_lightning.datamodules.folds import DROPPED, RESERVE, TEST, TRAIN_ONLY, FitRows, Splits, make_splits
+from mammo_lightning.datamodules.folds import (
+    DROPPED,
+    RESERVE,
+    TEST,
+    TRAIN_ONLY,
+    FitRows,
+    Splits,
+    freeze,
+    frozen_test_groups,
+    make_splits,
+)
 from mammo_lightning.errors import DataError, LeakError, SettingsError
 from mammo_lightning.types import digest
 
@@ -17,10 +26,16 @@ from mammo_lightning.types import digest
 def data(patients: int, tmp_path: Path, *, official: bool = False, **columns: Any) -> Any:
     patient = np.repeat([f"p{number:03d}" for number in range(patients)], 3)
     frame = pd.DataFrame({"image": [f"{name}/{index}" for index, name in enumerate(patient)], "patient": patient})
-    frame = frame.assign(group=patient, label=(np.arange(len(frame)) // 3) % 2, split="", pixels=frame["image"])
+    frame = frame.assign(
+        group=patient, label=(np.arange(len(frame)) // 3) % 2, split="", pixels=frame["image"], content=frame["image"]
+    )
     frame = frame.assign(**columns)
     content = digest(frame.to_csv())
-    return SimpleNamespace(frame=frame, digest=content, mlruns=tmp_path, name="fake", official=official)
+    source = digest(*frame["content"])
+    classes = ("negative", "positive")
+    return SimpleNamespace(
+        frame=frame, digest=content, source=source, mlruns=tmp_path, name="fake", official=official, classes=classes
+    )
 
 
 @settings(max_examples=25, deadline=None)
@@ -61,10 +76,17 @@ def test_a_test_split_comes_by_itself_with_many_groups_and_is_then_frozen(tmp_pa
     made = make_splits(many, folds=3)
     share = made.frame.loc[made.fold == TEST, "group"].nunique() / 120
     assert 0.15 < share < 0.25
+    assert not list(tmp_path.glob("splits/*")), "nothing is frozen before a study begins"
+    assert (make_splits(many, folds=3, test=0.4).fold == TEST).sum() > (made.fold == TEST).sum()
+    freeze(many, made, None)
     with pytest.raises(SettingsError, match=r"--test 0.4 differs from the 0.2 frozen"):
         make_splits(many, folds=3, test=0.4)
-    frozen = json.loads(next((tmp_path / "splits").glob(f"fake-{many.digest}.json")).read_text())
-    assert set(frozen["groups"]) == set(made.frame.loc[made.fold == TEST, "group"])
+    tested = set(made.frame.loc[made.fold == TEST, "group"])
+    assert frozen_test_groups(many) == tested
+    relabelled = data(120, tmp_path, density="A", label=(np.arange(360) // 6) % 2)
+    again = make_splits(relabelled, folds=4)
+    assert set(again.frame.loc[again.fold == TEST, "group"]) == tested
+    assert again.test_digest == made.test_digest, "the same images are the same test set, whatever else is said of them"
 
 
 def test_the_leaky_grouping_keeps_the_test_split_by_patient(tmp_path: Path) -> None:
@@ -97,7 +119,7 @@ def test_straddling_patients_stop_the_run(tmp_path: Path, official: bool, stradd
 def test_a_fold_column_that_tears_a_patient_stops_the_run(tmp_path: Path) -> None:
     with pytest.raises(LeakError, match="group 'p000' stands in two folds"):
         make_splits(data(40, tmp_path, fold=np.arange(120) % 4), folds=4)
-    kept = make_splits(data(40, tmp_path, fold=np.arange(120) // 3 % 4), folds=4)
+    kept = make_splits(data(40, tmp_path, fold=np.arange(120) // 6 % 4), folds=4)
     assert kept.folds == [0, 1, 2, 3]
 
 
@@ -136,3 +158,36 @@ def test_reserve_holdout_and_narrowing(tmp_path: Path) -> None:
 def test_fewer_patients_than_folds(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"3 patients with positive images are fewer than 5 folds; pass --folds 3"):
         make_splits(data(6, tmp_path), folds=5)
+
+
+def test_a_test_share_beside_an_official_split_is_refused(tmp_path: Path) -> None:
+    split = np.where(np.arange(120) < 30, "test", "train")
+    with pytest.raises(SettingsError, match="--test 0.3 means nothing here"):
+        make_splits(data(40, tmp_path, split=split), folds=3, test=0.3)
+
+
+def test_every_scored_part_holds_both_classes(tmp_path: Path) -> None:
+    label = np.arange(120) // 3 % 2
+    split = np.where((np.arange(120) < 30) & (label == 0), "test", "train")
+    with pytest.raises(DataError, match="the test split holds only class 'negative'"):
+        make_splits(data(40, tmp_path, split=split), folds=3)
+    with pytest.raises(DataError, match="fold 0 holds only class 'negative'"):
+        make_splits(data(40, tmp_path, fold=label), folds=2)
+    with pytest.raises(DataError, match="names one fold"):
+        make_splits(data(40, tmp_path, fold=0), folds=2)
+
+
+@settings(max_examples=40, deadline=None)
+@given(sizes=st.lists(st.integers(1, 40), min_size=10, max_size=14), seed=st.integers(0, 5))
+def test_skewed_patients_still_give_both_classes_everywhere(tmp_path_factory: Any, sizes: list[int], seed: int) -> None:
+    patient = np.repeat([f"p{n}" for n in range(len(sizes))], sizes)
+    label = np.repeat([n % 2 for n in range(len(sizes))], sizes)
+    whole = data(1, tmp_path_factory.mktemp("s"))
+    frame = pd.DataFrame({"image": [f"{n}" for n in range(len(patient))], "patient": patient, "group": patient})
+    whole.frame = frame.assign(label=label, split="", pixels=frame["image"], content=frame["image"])
+    try:
+        made = make_splits(whole, folds=5, fold_seed=seed)
+    except DataError as error:
+        assert "both classes in each" in str(error)  # noqa: PT017 - a refusal by name is as good
+        return
+    assert (made.frame.groupby("fold")["label"].nunique() == 2).all()

@@ -1,14 +1,17 @@
 """The verb `audit`: what it prints and keeps, and how it ends."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pandas as pd
 import pytest
-from fakes import write_folder, write_microcalc
+from fakes import dataset, write_folder, write_microcalc
 
 from experiments import audit
 from experiments.cli import run
+from mammo_lightning.datamodules.folds import TEST, freeze, make_splits
 from mammo_lightning.tracking.journal import Journal
 from mammo_lightning.tracking.publish import Publisher
 from mammo_lightning.types import Outcome
@@ -83,6 +86,42 @@ def test_two_patients_are_enough_for_the_structure(
     look("--dataset", "microcalc", "--root", options["root"], mlruns=tmp_path)
     printed = capsys.readouterr().out
     assert "note: no shortcut table and no controls: the scarcer class has 1 of the patients" in printed
+
+
+def test_patients_that_a_study_froze_as_its_test_split_stay_unread(
+    tmp_path: Path, closed: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = dataset("folder", tmp_path, patients=40)
+    splits = make_splits(data, folds=3, test=0.2)
+    freeze(data, splits, 0.2)
+    tested = set(data.frame["image"][splits.fold == TEST])
+    assert tested
+    shown: list[str] = []
+    tried: dict[str, list[str]] = {}
+
+    def sheets(frame: pd.DataFrame, images: object, **how: object) -> dict[str, bytes]:
+        shown.extend(frame["image"])
+        return {}
+
+    def watched(name: str, result: list[object]) -> Callable[..., list[object]]:
+        def watch(frame: pd.DataFrame, images: object, folds: np.ndarray, **how: object) -> list[object]:
+            tried[name] = frame["image"][folds >= 0].tolist()
+            return result
+
+        return watch
+
+    monkeypatch.setattr("mammo_lightning.datamodules.contact.contact_sheets", sheets)
+    monkeypatch.setattr("mammo_lightning.datamodules.shortcuts.shortcuts", watched("shortcuts", []))
+    monkeypatch.setattr("mammo_lightning.controls.controls", watched("controls", []))
+    options = {"root": tmp_path / "data", "patient-from": r"(p\d+)_"}
+    look("--dataset", "folder", *(word for key, value in options.items() for word in (f"--{key}", value)),
+         mlruns=tmp_path / "mlruns")  # fmt: skip
+    left = set(data.frame["image"]) - tested
+    assert set(shown) == set(tried["shortcuts"]) == set(tried["controls"]) == left
+    assert (
+        f"note: {len({name[-9:-6] for name in tested})} patients of the test split are counted"
+        in capsys.readouterr().out
+    )
 
 
 @pytest.mark.parametrize(

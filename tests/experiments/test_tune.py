@@ -1,11 +1,18 @@
 """The command line: bad input is one line, exit code 2, and nothing half-written."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import typer
 from fakes import write_folder
+
+from experiments import cli
+from experiments.display import Display
+from mammo_lightning.reports import Summary
+from mammo_lightning.tracking.store import way_in
 
 ROOT = Path(__file__).parents[2]
 VERBS = sorted(
@@ -64,6 +71,15 @@ BAD = {
     ),
     "absent recipe": (["absent.toml"], "no recipe 'absent.toml'"),
     "unknown key": (["{recipe}"], "no key 'epoch'"),
+    "recipe and options": (["{recipe}", "--trials", "2"], "bad.toml': no key 'epoch'"),
+    "no number": (["--trials", "abc"], "'--trials': 'abc' is not a valid int"),
+    "no option": (["--nope"], "No such option: --nope"),
+    "no value": (["--trials"], "--trials"),
+    "one word too many": (["{recipe}", "more"], "unexpected extra argument"),
+    "no rate": (["--set", "learning_rate=0"], "learning_rate=0 is not possible; it must lie in (0, 100]"),
+    "endless search": (["--search", "learning_rate=0.1:inf"], "learning_rate=inf is not possible"),
+    "no driver": (["--tracking-uri", "sqlite+foo:///x.db"], "there is no database or driver 'sqlite+foo'"),
+    "no folder": (["--tracking-uri", "sqlite:////nope/dir/x.db"], "no such folder '/nope/dir'"),
     "unwritable": (["--mlruns", "/proc/mlruns"], "cannot be written to"),
 }
 
@@ -88,8 +104,56 @@ def test_bad_input_is_one_line(name: str, tmp_path: Path) -> None:
     assert not list(mlruns.glob("mlflow.db"))
 
 
+@pytest.mark.parametrize(
+    ("verb", "words"), [("ui", ["--port", "99999"]), ("ui", ["--nope"]), ("audit", ["--size", "x"])]
+)
+def test_a_wrong_option_is_one_line_for_every_verb(verb: str, words: list[str]) -> None:
+    done = run(*words, module=f"experiments.{verb}")
+    assert done.returncode == 2
+    assert re.fullmatch(rf"error: .*{words[0]}.*\. Try --help\n", done.stderr), done.stderr
+
+
+@pytest.mark.parametrize("how", [KeyboardInterrupt, typer.Abort])
+def test_an_interrupt_is_said_and_ends_in_130(
+    how: type[BaseException], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = typer.Typer(add_completion=False)
+
+    @app.command()
+    def interrupted() -> None:
+        raise how
+
+    monkeypatch.setattr("sys.argv", ["x"])
+    with pytest.raises(SystemExit, match="130"):
+        cli.run(app)
+    assert capsys.readouterr().err == "interrupted; the same command continues\n"
+
+
+@pytest.mark.parametrize(
+    ("uri", "mlruns", "said"),
+    [
+        (None, "mlruns", "look at it: run `make ui` (or `python -m experiments.ui`), then open"),
+        (None, "my runs", "look at it: run `python -m experiments.ui --mlruns 'my runs'`, then open"),
+        ("http://127.0.0.1:5000", "mlruns", "look at it: open"),
+        (
+            "postgresql://me:secret@host/name",
+            "mlruns",
+            "look at it: run `mlflow server --backend-store-uri postgresql://me@host/name --host 127.0.0.1`, then open",
+        ),
+    ],
+)
+def test_the_end_says_how_to_open_the_store_that_was_written_to(
+    uri: str | None, mlruns: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    link = "http://127.0.0.1:5000/#/experiments/1/runs?compareRunsMode=[CHART]"
+    Display().conclude(Summary("s", "r", "youden", link=link), way_in(uri, Path(mlruns)))
+    assert capsys.readouterr().out.splitlines()[-2:] == [said, link]
+
+
 def test_the_console_script_has_the_same_verbs() -> None:
     done = run("--help", module="experiments")
     assert done.returncode == 0
-    assert all(verb in done.stderr for verb in VERBS)
-    assert run("nonsense", module="experiments").returncode == 2
+    assert all(verb in done.stdout for verb in VERBS)
+    done = run("nonsense", module="experiments")
+    assert done.returncode == 2
+    assert done.stderr == "error: no verb 'nonsense'; known: audit, tune, ui\n"

@@ -1,5 +1,6 @@
 import logging
 import socket
+import sys
 import time
 from pathlib import Path
 
@@ -247,6 +248,28 @@ def test_parameters_that_changed_keep_their_first_value(journal, publisher, capl
 def test_a_malformed_address_is_one_line(uri):
     with pytest.raises(TrackingError, match=r"tracking URI .* expected .* Leave --tracking-uri out"):
         check_uri(uri)
+
+
+@pytest.mark.parametrize(
+    ("uri", "match"),
+    [
+        ("sqlite+foo:///x.db", r"there is no database or driver 'sqlite\+foo'"),
+        ("postgresql+foo://me:secret@host/x", r"'postgresql\+foo://me@host/x': there is no database or driver"),
+        ("mysql+pymysql://me@host/x", "needs the driver 'pymysql', which is not installed"),
+        ("mssql://me@host/x", "needs the driver 'pyodbc', which is not installed"),
+        ("sqlite:////nope/dir/x.db", "no such folder '/nope/dir'; make it first"),
+        ("sqlite:///nope/x.db", r"no such folder '.*/nope'; make it first"),
+    ],
+)
+def test_a_database_that_cannot_be_used_is_refused_at_once(uri, match, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("pymysql", "pyodbc"):
+        monkeypatch.setitem(sys.modules, name, None)  # wherever the tests run, it is not there
+    with pytest.raises(TrackingError, match=match) as error:
+        check_uri(uri)
+    assert "Leave --tracking-uri out" in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not list(tmp_path.iterdir())
 
 
 def test_addresses_that_are_right_pass_and_passwords_are_not_shown(tmp_path, monkeypatch):
