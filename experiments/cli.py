@@ -9,7 +9,7 @@ import typer
 
 INTERRUPTED = 130
 #: what typer raises at a wrong option; which module it lives in depends on typer's version
-MISUSE = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
+MISUSE: type[Exception] = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 
 
 def run(app: typer.Typer) -> NoReturn:

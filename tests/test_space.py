@@ -6,7 +6,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from mammo_lightning.classifiers.hyper import Hyper
 from mammo_lightning.errors import SettingsError
 from mammo_lightning.registry import CLASSIFIERS
-from mammo_lightning.space import DATA, TRAINING, flatten, make_space, parse
+from mammo_lightning.space import DATA, TRAINING, Space, flatten, make_space, parse
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,8 @@ def test_what_is_implied_yields_to_what_is_set_or_searched() -> None:
 
 def test_corners_are_the_ends_of_each_parameter_in_turn() -> None:
     searched = {"init": "4,8", "dropout": "0:0.5", "depth": "1,2,3", "learning_rate": "1e-4:1e-3:log"}
-    corners = make_space(Hyper, search=searched).corners()
+    space = make_space(Hyper, search=searched)
+    corners = Space(space.fixed, {name: space.search[name] for name in searched}).corners()
     seen = [tuple(corner[name] for name in searched) for corner in corners]
     middle = (4, 0.05, 1, 1e-4)  # init 10 and the rate 3e-3 are not searched
     assert seen[0] == middle

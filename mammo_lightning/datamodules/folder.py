@@ -101,7 +101,7 @@ class Folder(MammoDataModule):
                 f"--table '{table}' cannot be read ({error}); expected a csv with path,patient,label"
             ) from error
         frame.columns = frame.columns.str.strip()
-        for column in frame.columns.intersection(TEXT):
+        for column in frame.columns.intersection(list(TEXT)):
             frame[column] = frame[column].str.strip().replace("", None)
         if missing := {"path", "patient", "label"} - set(frame.columns):
             raise DataError(f"--table '{table}' lacks {', '.join(sorted(missing))}; expected path,patient,label")

@@ -53,10 +53,11 @@ def test_more_patients_leave_the_first_as_they_are(clean):
     assert frame.equals(clean[1][:160])
 
 
-def test_fingerprint_follows_every_option():
+def test_contents_follow_every_option():
     ways = [{}, {"patients": 100}, {"seed": 1}, {"trap": "patient"}]
-    assert len({Synthetic(**way).fingerprint() for way in ways}) == len(ways)
-    assert Synthetic().fingerprint() == Synthetic().fingerprint()
+    row = pd.DataFrame({"image": ["p0000_CC_1"]})
+    assert len({Synthetic(**way).contents(row)[0] for way in ways}) == len(ways)
+    assert Synthetic().contents(row) == Synthetic().contents(row)
 
 
 def test_fresh_patients_are_not_those_of_the_dataset(clean):
