@@ -7,7 +7,7 @@ BIN = .venv/bin
 PORT ?= 5000
 MLRUNS ?= mlruns
 
-.PHONY: demo test proof lint ui lock clean
+.PHONY: demo test proof lint ui picture lock clean
 
 demo: .venv/.ready
 	$(BIN)/python -m experiments.tune
@@ -17,6 +17,10 @@ test: .venv/.ready
 
 proof: .venv/.ready
 	$(BIN)/python -m pytest -m proof -q
+
+picture: .venv/.ready ## the picture in the README, of the demo as it ends
+	mkdir -p docs
+	PICTURE=docs/leaderboard.png $(BIN)/python -m pytest -m proof -q tests/test_demo.py
 
 lint: .venv/.ready
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

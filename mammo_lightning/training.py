@@ -108,10 +108,11 @@ def fit(
     prepared = task.prepared(settings)
 
     def predicted(positions: NDArray[np.int64]) -> Predictions:
-        return task.predictions(predict(classifier, prepared[positions]), positions, fold, Split.val)
+        scores = predict(classifier, prepared[positions])
+        if not np.isfinite(scores).all():  # the last step may have spoilt the weights after its loss was taken
+            raise Diverged("a score is not a number after the last step")
+        return task.predictions(scores, positions, fold, Split.val)
 
-    if not all(bool(torch.isfinite(value).all()) for value in classifier.state_dict().values()):
-        raise Diverged("a weight is not a number after the last step")
     predictions, inner = predicted(rows.score), predicted(rows.inner) if len(rows.inner) else None
     predictions.write(folder / PREDICTIONS)
     if inner is not None:

@@ -135,7 +135,9 @@ def test_class_weights_are_not_divided_out_again() -> None:
     assert network.loss(logits, labels).item() == pytest.approx(np.log(2) * (3 * 2 + 4) / 4, rel=1e-6)
 
 
-def test_linear_needs_no_epochs(task: Task, tmp_path: Path) -> None:
+@pytest.mark.parametrize("preprocessing", ["none", "wavelet", "gcn", "background"])
+def test_linear_needs_no_epochs(task: Task, tmp_path: Path, preprocessing: str) -> None:
     other = Task(task.data, task.splits, "linear")
-    done = fit(other, fold=0, settings=make_space(CLASSIFIERS.get("linear")).fixed, seed=0, folder=tmp_path / "l")
+    chosen = make_space(CLASSIFIERS.get("linear"), chosen={"preprocessing": preprocessing}).fixed
+    done = fit(other, fold=0, settings=chosen, seed=0, folder=tmp_path / "l")
     assert len(done.predictions) == len(other.splits.rows(0, inner=False).score)
