@@ -75,7 +75,7 @@ class Trials:
         self.progress.update(trial=slot, fold=0, epoch=0, epochs=settings["epochs"])
         run.begin(
             kind=Kind.trial,
-            name=run_name(slot, self.task.classifier, trial.params),
+            name=run_name(slot, trial.params),
             study=self.tags["study"],
             parent=self.parent.run_id,
             experiment=self.task.data.name,
@@ -174,19 +174,19 @@ def decide_by(rule: str, fitted_on: Predictions | None = None) -> record.Decide:
     return decide
 
 
-def run_name(slot: int, classifier: str, params: Mapping[str, Any]) -> str:
-    """At most 25 characters, the distinguishing part first: `t011 hyper de3 i20 l1e-3`."""
+def run_name(slot: int, params: Mapping[str, Any]) -> str:
+    """At most 25 characters, what distinguishes it from its siblings: `t011 de3 i20 l1e-3`."""
 
     def short(value: Any) -> str:
         if isinstance(value, float) and 0 < abs(value) < 0.01:
             return f"{value:.0e}".replace("e-0", "e-")
-        return f"{value:.2g}" if isinstance(value, float) else str(value)[:6]
+        return f"{value:.2g}" if isinstance(value, float) else str(value)[:4]
 
     def letters(name: str) -> str:
         others = [other for other in params if other != name]
         return next(name[:n] for n in range(1, len(name) + 1) if not any(each.startswith(name[:n]) for each in others))
 
-    words = [f"t{slot:03d}", classifier, *(f"{letters(name)}{short(value)}" for name, value in params.items())]
+    words = [f"t{slot:03d}", *(f"{letters(name)}{short(value)}" for name, value in params.items())]
     while len(" ".join(words)) > 25:
         words.pop()
-    return " ".join(words)
+    return " ".join(words) if params else f"{words[0]} defaults"

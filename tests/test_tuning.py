@@ -8,6 +8,7 @@ from optuna.trial import TrialState
 
 from mammo_lightning.errors import TrackingError
 from mammo_lightning.space import Space
+from mammo_lightning.trials import run_name
 from mammo_lightning.tuning import Goal, Search
 from mammo_lightning.types import Level
 
@@ -114,3 +115,10 @@ def test_a_pareto_study_ends_in_the_highest_tpr_allowed(tmp_path: Path) -> None:
     for slot, values in enumerate([(0.99, 0.5), (0.8, 0.1), (0.9, 0.2), (0.7, 0.05)]):
         one.finish(one.take(slot), list(values))
     assert one.best().number == 2
+
+
+def test_names_of_runs_are_short_and_tell_trials_apart() -> None:
+    params = {"init": 10, "dropout": 0.05, "depth": 2, "preprocessing": "background", "learning_rate": 0.003}
+    assert run_name(1, params) == "t001 i10 dr0.05 de2 pback"
+    assert run_name(11, {"depth": 3, "learning_rate": 0.00012}) == "t011 d3 l1e-4"
+    assert run_name(0, {}) == "t000 defaults"

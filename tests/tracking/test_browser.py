@@ -75,11 +75,11 @@ def study(mlruns):
     return mlruns
 
 
-def curves(page, axis: str, metric: str) -> int:
+def curves(page, axis: str, metric: str, least: int = TRIALS) -> int:
     """Runs whose curve is drawn in the chart with this horizontal axis, by its legend."""
     card = page.get_by_test_id("experiment-view-compare-runs-card").filter(has=page.locator(".xtitle", has_text=axis))
     card.locator(".scatterlayer .trace").first.wait_for()
-    assert card.locator(".scatterlayer .trace").count() >= TRIALS
+    assert card.locator(".scatterlayer .trace").count() >= least
     return int(card.inner_text().count(f"({metric})"))
 
 
