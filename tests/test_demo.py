@@ -36,6 +36,6 @@ def test_the_demo_ends_in_a_link_to_its_leaderboard(tmp_path: Path) -> None:
         assert curves(page, "roc/fpr", "roc/tpr", least=kept) == kept + 2, "a pruned trial has no curve"
         keep(page, tmp_path, "demo_leaderboard")
         if "PICTURE" in os.environ:
-            page.set_viewport_size({"width": 1500, "height": 1000})
+            page.set_viewport_size({"width": 1900, "height": 1150})
             page.wait_for_timeout(3000)
-            page.screenshot(path=os.environ["PICTURE"])
+            page.screenshot(path=os.environ["PICTURE"], clip={"x": 0, "y": 0, "width": 1510, "height": 1150})
