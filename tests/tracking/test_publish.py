@@ -275,7 +275,7 @@ def test_a_database_that_cannot_be_used_is_refused_at_once(uri, match, tmp_path,
 def test_addresses_that_are_right_pass_and_passwords_are_not_shown(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert check_uri("http://127.0.0.1:5000") == "http://127.0.0.1:5000"
-    assert check_uri("postgresql+psycopg2://me:secret@host:5432/mlflow").startswith("postgresql")
+    assert check_uri("postgresql+psycopg://me:secret@host:5432/mlflow").startswith("postgresql")
     assert check_uri("sqlite:///x.db") == f"sqlite:///{tmp_path / 'x.db'}"
     assert check_uri(default_uri(tmp_path)) == default_uri(tmp_path)
     assert public("postgresql://me:secret@host/mlflow") == "postgresql://me@host/mlflow"
