@@ -127,7 +127,7 @@ def _looked(data: MammoDataModule, recipe: Recipe, resized: bool) -> _Look:
         synthetic=data.synthetic,
     )
     try:
-        seed = seed_from(data.digest, recipe.folds, recipe.fold_seed)
+        seed = seed_from(data.source, recipe.folds, recipe.fold_seed)
         folds = shortcuts.grouped_folds(data.frame, folds=recipe.folds, seed=seed, frozen=frozen)
     except DataError as error:
         look.lines.append(f"note: no shortcut table and no controls: {error}")
@@ -169,7 +169,7 @@ def _show(look: _Look, console: Console) -> None:
     for line in look.lines:
         console.print(Text(line, style="yellow" if line.partition(":")[0] in NAMED else ""), soft_wrap=True)
     if not any(line.partition(":")[0] in NAMED for line in look.lines):
-        console.print("nothing found that is wrong")
+        console.print("no leak, duplicate, label conflict or shortcut found; see the control lines too")
 
 
 def _readable(table: pd.DataFrame) -> pd.DataFrame:

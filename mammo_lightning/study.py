@@ -181,6 +181,8 @@ class _Study:
         sizes = self.data.frame.groupby("patient").size()
         some = ", ".join(sizes.index[:20]) + (" ..." if len(sizes) > 20 else "")
         counts = f"{sizes.min()} to {sizes.max()} images each, {sizes.mean():.1f} on average"
+        if sizes.min() == sizes.max():
+            counts = f"{sizes.min()} images each"
         negative, positive = self.data.classes
         return [f"{len(sizes)} patients: {some}", f"{counts}; positive class: {positive}, negative: {negative}"]
 

@@ -108,6 +108,8 @@ class Trials:
         else:
             run.end(Outcome.completed)
             self.search.finish(trial, values)
+            shown = " / ".join(f"{value:.3f}" for value in values)
+            self.progress.say(f"{run.identity['name']}: {self.goal.objective} {shown}")
 
     def _fit_folds(self, trial: Trial, run: RunJournal, settings: dict[str, Any], slot: int) -> list[Fit]:
         fits: list[Fit] = []
