@@ -38,4 +38,4 @@ def test_the_demo_ends_in_a_link_to_its_leaderboard(tmp_path: Path) -> None:
         if "PICTURE" in os.environ:
             page.set_viewport_size({"width": 1900, "height": 1150})
             page.wait_for_timeout(3000)
-            page.screenshot(path=os.environ["PICTURE"], clip={"x": 0, "y": 0, "width": 1510, "height": 1150})
+            page.screenshot(path=os.environ["PICTURE"], clip={"x": 0, "y": 0, "width": 1410, "height": 1150})
