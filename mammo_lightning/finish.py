@@ -34,7 +34,6 @@ from mammo_lightning.tuning import Goal
 from mammo_lightning.types import Kind, Level, OperatingPoint, Predictions, Split
 
 SERVED = 3
-REPLICATES = 1000
 Points = Mapping[Level, OperatingPoint]
 
 
@@ -88,8 +87,8 @@ class Finish:
         predictions = pooled([fit.predictions for fit in fits])
         at = predictions.at(self.goal.level)
         decide = decide_by(self.goal.rule, fits[0].inner if len(fits) == 1 else None)
-        estimates = intervals(at, decide(predictions, self.goal.level)[0], replicates=REPLICATES)
-        auc = mean_fold_auc_interval(at, replicates=REPLICATES) if len(fits) > 1 else estimates["auc"]
+        estimates = intervals(at, decide(predictions, self.goal.level)[0], replicates=record.REPLICATES)
+        auc = mean_fold_auc_interval(at, replicates=record.REPLICATES) if len(fits) > 1 else estimates["auc"]
         judged = "out of fold" if len(fits) > 1 else "hold-out"
         summary.rows.append(Row(what, judged, auc, at.counts(), estimates["tpr"], estimates["fpr"]))
 

@@ -94,6 +94,11 @@ def _draw(
             run.image(f"{key}{suffix}", png)
 
 
+def first_line(error: BaseException) -> str:
+    """An error in one line; some say nothing but their name."""
+    return ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
+
+
 @contextmanager
 def ending(run: RunJournal) -> Iterator[None]:
     """Whatever happens inside, the run says how it ended."""
@@ -103,8 +108,7 @@ def ending(run: RunJournal) -> Iterator[None]:
         run.end(Outcome.interrupted, "signal")
         raise
     except Exception as error:
-        first = str(error).splitlines()[0] if str(error) else ""
-        run.end(Outcome.failed, f"exception: {type(error).__name__}: {first}")
+        run.end(Outcome.failed, f"exception: {first_line(error)}")
         raise
     else:
         run.end(Outcome.completed)

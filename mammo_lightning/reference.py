@@ -9,6 +9,7 @@ from typing import Any
 
 from mammo_lightning import record
 from mammo_lightning.classifiers import weights
+from mammo_lightning.datamodules.folds import HOLD_OUT
 from mammo_lightning.final import pooled
 from mammo_lightning.progress import Interrupted, Progress
 from mammo_lightning.registry import CLASSIFIERS
@@ -20,7 +21,6 @@ from mammo_lightning.tuning import Goal, tune_in_memory
 from mammo_lightning.types import Predictions, digest, seed_from
 
 REFERENCE = "linear"
-HOLD_OUT = 0.25  # of the patients inside an outer fold, as in the published search
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 from mammo_lightning import record
 from mammo_lightning.datamodules.audit import structure
 from mammo_lightning.datamodules.base import MammoDataModule
-from mammo_lightning.datamodules.folds import Splits, freeze, make_splits
+from mammo_lightning.datamodules.folds import HOLD_OUT, Splits, freeze, make_splits
 from mammo_lightning.errors import SettingsError
 from mammo_lightning.evaluation import thresholds
 from mammo_lightning.evaluation.statistics import mean_fold_auc_interval
@@ -19,7 +19,7 @@ from mammo_lightning.opening import open_dataset, writable
 from mammo_lightning.progress import Interrupted, Progress
 from mammo_lightning.provenance import provenance
 from mammo_lightning.recipe import Recipe
-from mammo_lightning.reference import HOLD_OUT, REFERENCE, Reference, ReferenceSearch, record_reference
+from mammo_lightning.reference import REFERENCE, Reference, ReferenceSearch, record_reference
 from mammo_lightning.registry import CLASSIFIERS
 from mammo_lightning.reports import Summary
 from mammo_lightning.space import Space, make_space

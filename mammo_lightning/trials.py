@@ -93,16 +93,14 @@ class Trials:
             reason = "nan" if isinstance(error, Diverged) else "oom"
             run.end(Outcome.failed, reason)
             self.search.finish(trial, None)
-            self.progress.say(f"t{slot:03d} failed: {reason} ({str(error).splitlines()[0]})")
+            self.progress.say(f"t{slot:03d} failed: {reason} ({record.first_line(error)})")
         except (Interrupted, KeyboardInterrupt, SystemExit):  # Lightning turns Ctrl-C into an exit
             run.end(Outcome.interrupted, "signal")
             self.search.release(trial._trial_id)
             raise
         except Exception as error:
             # a bug, or bad input seen late: the slot stays open for when it is mended
-            run.end(
-                Outcome.failed, f"exception: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-            )
+            run.end(Outcome.failed, f"exception: {record.first_line(error)}")
             self.search.release(trial._trial_id)
             raise
         else:

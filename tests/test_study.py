@@ -15,6 +15,7 @@ import pytest
 from fakes import write_folder
 from mlflow.tracking import MlflowClient
 
+from mammo_lightning import trials
 from mammo_lightning.errors import SettingsError, TrackingError
 from mammo_lightning.evaluation.metrics import auc
 from mammo_lightning.final import make_predictor
@@ -233,8 +234,8 @@ def of_kind(journal: Journal, kind: str) -> list[str]:
 @pytest.mark.parametrize("scheme", ["cv", "nested"])
 def test_more_trials_go_on_and_are_judged_anew(tmp_path: Path, scheme: str) -> None:
     keys = {**LINEAR, "scheme": scheme, "mlruns": tmp_path}
-    for trials in (1, 5):
-        run_study(make_recipe({**keys, "trials": trials}))
+    for count in (1, 5):
+        run_study(make_recipe({**keys, "trials": count}))
         journal = Journal(tmp_path)
         final = journal.run(of_kind(journal, "final")[-1])
         for number, outer in enumerate(sorted(tmp_path.glob("journal/*.o?"))):
@@ -342,3 +343,22 @@ def test_every_scheme_ends_in_a_final(tmp_path: Path, name: str, more: dict) -> 
     assert final.read_tags()["leaky"] == str(name == "leaky").lower()
     scored = Predictions.read(final.artifacts / "predictions.parquet").frame
     assert len(scored["fold"].unique()) == (1 if "holdout" in name else 3)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), MemoryError("of 3 GiB")])
+def test_a_trial_out_of_memory_is_recorded_and_the_study_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: MemoryError
+) -> None:
+    real, hungry = trials.fit, []
+
+    def fit(task: object, **how: object) -> Fit:
+        hungry.append(how)
+        if len(hungry) == 1:
+            raise error
+        return real(task, **how)
+
+    monkeypatch.setattr(trials, "fit", fit)
+    run_study(make_recipe({**LINEAR, "trials": 2, "mlruns": tmp_path}))
+    journal = Journal(tmp_path)
+    ends = [(str(journal.run(each).outcome), journal.run(each).reason) for each in of_kind(journal, "trial")]
+    assert ends == [("failed", "oom"), ("completed", "")]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -126,9 +125,3 @@ class Classifier(pl.LightningModule, ABC):
     def parameter_count(self) -> int:
         """Number of trainable parameters."""
         return sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
-
-
-def set_output_bias(layer: nn.Linear, prevalence: float) -> None:
-    """Start a last layer at the training prevalence, so that the first epochs are not spent finding it."""
-    prevalence = min(max(prevalence, 1e-3), 1 - 1e-3)
-    nn.init.constant_(layer.bias, math.log(prevalence / (1 - prevalence)))

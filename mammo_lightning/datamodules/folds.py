@@ -18,6 +18,7 @@ from mammo_lightning.types import digest, seed_from
 #: codes of the column `fold` below zero
 TRAIN_ONLY, RESERVE, TEST, DROPPED = -1, -2, -3, -4
 INNER = 0.15
+HOLD_OUT = 0.25  # of the patients, as in the published search
 MANY_GROUPS = 100
 
 
@@ -155,7 +156,7 @@ def make_splits(
             raise DataError("column 'fold' names one fold; at least 2 are needed. Drop the column, or number 2 or more")
     elif holdout:
         seed = seed_from(data.source, fold_seed, "hold-out")
-        code[left[_slice(frame.iloc[left], 0.25, seed)]] = 0
+        code[left[_slice(frame.iloc[left], HOLD_OUT, seed)]] = 0
     else:
         code[left] = _folds(frame.iloc[left], folds, seed_from(data.source, folds, fold_seed))
     made = Splits(frame.assign(fold=code), data.digest, grouping, tuple(notes))
