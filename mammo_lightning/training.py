@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import logging
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,40 +23,62 @@ from torch import nn
 from mammo_lightning.classifiers import weights
 from mammo_lightning.classifiers.base import Classifier
 from mammo_lightning.datamodules.base import MammoDataModule
+from mammo_lightning.datamodules.cache import kept_once
 from mammo_lightning.datamodules.folds import FitRows, Splits
-from mammo_lightning.datamodules.loaders import ArrayDataset, FitData
+from mammo_lightning.datamodules.loaders import ArrayDataset, FitData, moments
+from mammo_lightning.hardware import Hardware
 from mammo_lightning.imbalance.strategies import balance
 from mammo_lightning.preprocessing import augment
 from mammo_lightning.preprocessing.prepare import DEFAULTS, prepare
 from mammo_lightning.registry import CLASSIFIERS
-from mammo_lightning.types import Predictions, Split, seed_from
+from mammo_lightning.types import Predictions, Split, digest, seed_from
+from mammo_lightning.watch import Diverged, OnEpoch, Watch, reason_of
 
-#: called after every epoch with what is known of it; it may raise to stop the fit
-OnEpoch = Callable[[int, dict[str, float]], None]
+__all__ = ["Diverged", "Fit", "Task", "fit", "load_fit", "predict", "reason_of", "settle_normalisation", "train"]
+
 DONE, PREDICTIONS, INNER = "fit.json", "predictions.parquet", "inner.parquet"
-
-
-class Diverged(Exception):
-    """The loss stopped being a number."""
+STOPPED = "epoch.ckpt"
+SHARED_BYTES = 2**28  # prepared images larger than this are not held by every process for itself
+BATCH = 256  # where nothing is learned
+_KEPT = 2  # preprocessed copies of all images
 
 
 @dataclass
 class Task:
-    """What the fits of a study share: a dataset, its frozen division, and a classifier's name."""
+    """What the fits of a study share: a dataset, its frozen division, a classifier's name, and what they run on."""
 
     data: MammoDataModule
     splits: Splits
     classifier: str
+    hardware: Hardware = field(default_factory=Hardware)
     _prepared: dict[str, NDArray[np.float32]] = field(default_factory=dict, repr=False)
+    _features: dict[str, torch.Tensor] = field(default_factory=dict, repr=False)
 
     def prepared(self, settings: Mapping[str, Any]) -> NDArray[np.float32]:
         """All images as a network takes them: per-image transforms only, so nothing crosses a fold."""
-        key = json.dumps({name: settings[name] for name in DEFAULTS}, sort_keys=True)
+        key = _key(settings, DEFAULTS)
         if key not in self._prepared:
-            if len(self._prepared) > 1:
+            while len(self._prepared) >= _KEPT:
                 self._prepared.pop(next(iter(self._prepared)))
-            self._prepared[key] = prepare(np.asarray(self.data.images), self.data.scale, dict(settings))
+            self._prepared[key] = self._prepare(key, settings)
         return self._prepared[key]
+
+    def _prepare(self, key: str, settings: Mapping[str, Any]) -> NDArray[np.float32]:
+        images, file = self.data.images, getattr(self.data.images, "filename", None)
+
+        def make() -> NDArray[np.float32]:
+            return prepare(np.asarray(images), self.data.scale, settings)
+
+        if file is None or images.size * 4 < SHARED_BYTES:
+            return make()
+        return kept_once(Path(file).parent, digest(key), make)
+
+    def features(self, classifier: Classifier) -> torch.Tensor:
+        """What a classifier that is solved works on, of all images: the same for every fold, hence computed once."""
+        key = _key(classifier.settings, [*DEFAULTS, *classifier.feature_settings])
+        if key not in self._features:
+            self._features[key] = classifier.features(torch.from_numpy(self.prepared(classifier.settings)))
+        return self._features[key]
 
     def predictions(self, scores: NDArray[np.float64], rows: NDArray[np.int64], fold: int, split: Split) -> Predictions:
         """Scores of rows as the table everything after training reads."""
@@ -68,6 +90,10 @@ class Task:
         kept = kept[["image", "patient", "group", "view", "fold", "split", "label"]]
         kept = kept.assign(**{f"p_{negative}": 1.0 - scores, f"p_{positive}": scores})
         return Predictions(kept.assign(**{name: frame[name] for name in self.data.subgroups}))
+
+
+def _key(settings: Mapping[str, Any], names: Iterable[str]) -> str:
+    return json.dumps({name: settings[name] for name in names}, sort_keys=True)
 
 
 @dataclass(frozen=True)
@@ -100,114 +126,104 @@ def fit(
     asked = {"settings": dict(settings), "seed": seed, "splits": task.splits.digest, "classifier": task.classifier}
     if (kept := load_fit(folder, asked)) is not None:
         return kept
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    before = _begin(folder, asked)
     start = time.perf_counter()
     rows = task.splits.rows(fold, inner=settings["stopping"] == "inner")
-    classifier, curve = train(task, rows, settings=settings, seed=seed, on_epoch=on_epoch)
-    prepared = task.prepared(settings)
-
-    def predicted(positions: NDArray[np.int64]) -> Predictions:
-        scores = predict(classifier, prepared[positions])
-        if not np.isfinite(scores).all():  # the last step may have spoilt the weights after its loss was taken
-            raise Diverged("a score is not a number after the last step")
-        return task.predictions(scores, positions, fold, Split.val)
-
-    predictions, inner = predicted(rows.score), predicted(rows.inner) if len(rows.inner) else None
-    predictions.write(folder / PREDICTIONS)
-    if inner is not None:
-        inner.write(folder / INNER)
+    with _threads(task.hardware.threads):
+        classifier, curve = train(task, rows, settings=settings, seed=seed, on_epoch=on_epoch, keep=folder / STOPPED)
+        parts = [_scored(task, classifier, each, fold) for each in (rows.score, rows.inner) if len(each)]
+    parts[0].write(folder / PREDICTIONS)
+    if len(parts) > 1:
+        parts[1].write(folder / INNER)
     curve.to_csv(folder / "curve.csv", index=False)
-    weights.save(classifier, folder, name=task.classifier, classes=list(task.data.classes), scale=task.data.scale)
-    seconds = time.perf_counter() - start
+    weights.save(classifier.cpu(), folder, name=task.classifier, classes=list(task.data.classes), scale=task.data.scale)
+    seconds = before + time.perf_counter() - start
+    (folder / STOPPED).unlink(missing_ok=True)
     (folder / f"{DONE}.part").write_text(json.dumps({"seconds": seconds, "asked": asked}))
     (folder / f"{DONE}.part").replace(folder / DONE)
-    return Fit(folder, predictions, curve, seconds, inner)
+    return Fit(folder, parts[0], curve, seconds, parts[1] if len(parts) > 1 else None)
+
+
+def _begin(folder: Path, asked: Mapping[str, Any]) -> float:
+    """An empty folder, but for where the same fit was stopped; returns the seconds that were spent on it then."""
+    stopped, note = folder / STOPPED, folder / "asked.json"
+    with suppress(Exception):  # of what a killed process left, whatever it is
+        if json.loads(note.read_text()) == json.loads(json.dumps(asked)):
+            known = torch.load(stopped, weights_only=True, map_location="cpu")
+            return float(known["callbacks"]["Watch"]["seconds"])
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    note.write_text(json.dumps(asked))
+    return 0.0
 
 
 def train(
-    task: Task, rows: FitRows, *, settings: Mapping[str, Any], seed: int, on_epoch: OnEpoch | None = None
+    task: Task,
+    rows: FitRows,
+    *,
+    settings: Mapping[str, Any],
+    seed: int,
+    on_epoch: OnEpoch | None = None,
+    keep: Path | None = None,
 ) -> tuple[Classifier, pd.DataFrame]:
-    """A classifier trained on `rows.train`, and its learning curve."""
+    """A classifier trained on `rows.train`, on the accelerator and in float32, and its learning curve.
+
+    Everything random in an epoch follows from the seed and its number: a training that was stopped is taken up at
+    `keep`, and ends in what it would have ended in.
+    """
     task.splits.check(rows)
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     labels = task.data.frame["label"].to_numpy(np.float32)
-    images = task.prepared(settings)
-    cls = CLASSIFIERS.get(task.classifier)
-    classifier: Classifier = cls(shape=images.shape[1:], settings=settings)
+    images, hardware = task.prepared(settings), task.hardware
+    classifier: Classifier = CLASSIFIERS.get(task.classifier)(shape=images.shape[1:], settings=settings)
     chosen, classifier.pos_weights = balance(settings["imbalance"], labels[rows.train].astype(np.int64), rng)
     positions = rows.train[chosen]
-    training = images[rows.train]
-    classifier.mean.copy_(torch.from_numpy(training.mean(axis=(0, 2, 3))[:, None, None]))
-    classifier.std.copy_(torch.from_numpy(training.std(axis=(0, 2, 3))[:, None, None] + 1e-6))
     if not classifier.gradient:
         sides = torch.tensor(classifier.pos_weights)[labels[positions].astype(np.int64)]
-        classifier.solve(torch.from_numpy(images[positions]), torch.from_numpy(labels[positions]), sides)
+        classifier.solve_features(task.features(classifier)[positions], torch.from_numpy(labels[positions]), sides)
         return classifier.eval(), pd.DataFrame({"epoch": [0]})
-    transform = augment.pipeline(settings["augmentation"], seed_from(seed, "augmentation"))
+    mean, std = moments(images, rows.train)
+    classifier.mean.copy_(torch.from_numpy(mean)[:, None, None])
+    classifier.std.copy_(torch.from_numpy(std)[:, None, None] + 1e-6)
+    training = ArrayDataset(images, labels, positions)
     data = FitData(
-        train=ArrayDataset(images[positions], labels[positions], transform),
-        inner=ArrayDataset(images[rows.inner], labels[rows.inner]) if len(rows.inner) else None,
+        train=training,
+        inner=ArrayDataset(images, labels, rows.inner) if len(rows.inner) else None,
         batch_size=settings["batch_size"],
         seed=seed_from(seed, "order"),
     )
     classifier.steps = data.batches * settings["epochs"]
-    watch = Watch(patience=settings["patience"], on_epoch=on_epoch)
-    _trainer(settings["epochs"], watch).fit(classifier, data)
+    if hardware.channels_last:
+        classifier.to(memory_format=torch.channels_last)
+
+    def begin(epoch: int) -> None:
+        torch.manual_seed(seed_from(seed, "epoch", epoch))
+        training.augment = augment.pipeline(settings["augmentation"], seed_from(seed, "augmentation", epoch))
+
+    watch = Watch(patience=settings["patience"], begin=begin, on_epoch=on_epoch, keep=keep)
+    taken_up = str(keep) if keep is not None and keep.is_file() else None
+    _trainer(settings["epochs"], watch, hardware).fit(classifier, data, ckpt_path=taken_up, weights_only=True)
     if watch.best is not None:
         classifier.load_state_dict(watch.best)
-    settle_normalisation(classifier, training)
-    return classifier.eval(), pd.DataFrame(watch.rows)
+    classifier.to(hardware.address)  # Lightning moves it to the CPU
+    settle_normalisation(classifier, images, rows.train)
+    # as a loaded model is laid out, so that it predicts what is predicted here
+    return classifier.to(memory_format=torch.contiguous_format).eval(), pd.DataFrame(watch.rows)
 
 
-class Watch(pl.Callback):
-    """Follows the training: learning curve, best weights on the inner slice, when to stop."""
-
-    def __init__(self, *, patience: int, on_epoch: OnEpoch | None) -> None:
-        self.patience, self.on_epoch = patience, on_epoch
-        self.rows: list[dict[str, float]] = []
-        self.best: dict[str, Any] | None = None
-        self._lowest, self._lowest_epoch = np.inf, 0
-        self._losses: list[torch.Tensor] = []
-
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *rest: Any) -> None:
-        """Keep the loss of a batch, without waiting for it."""
-        self._losses.append(outputs["loss"].detach())
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Record the epoch, keep the best weights, and stop where the inner slice no longer gains."""
-        assert isinstance(pl_module, Classifier)
-        epoch, row = trainer.current_epoch, {"epoch": float(trainer.current_epoch)}
-        row["train_loss"] = float(torch.stack(self._losses).mean())
-        self._losses.clear()
-        if pl_module.watched:
-            row |= _inner(pl_module)
-            if row["inner_loss"] < self._lowest - 1e-4:
-                self._lowest, self._lowest_epoch = row["inner_loss"], epoch
-                self.best = copy.deepcopy(pl_module.state_dict())
-            trainer.should_stop = epoch - self._lowest_epoch >= self.patience
-        self.rows.append(row)
-        if not np.isfinite(row["train_loss"]):
-            raise Diverged(f"the training loss is {row['train_loss']} in epoch {epoch}")
-        if pl_module.plateau is not None:
-            pl_module.plateau.step(row.get("inner_loss", row["train_loss"]))
-        if self.on_epoch is not None:
-            self.on_epoch(epoch, row)
+def _scored(task: Task, classifier: Classifier, positions: NDArray[np.int64], fold: int) -> Predictions:
+    if classifier.gradient:
+        scores = predict(classifier, task.prepared(classifier.settings)[positions])
+    else:
+        scores = torch.sigmoid(classifier.logits(task.features(classifier)[positions]).double()).numpy()
+    if not np.isfinite(scores).all():  # the last step may have spoilt the weights after its loss was taken
+        raise Diverged("a score is not a number after the last step")
+    return task.predictions(scores, positions, fold, Split.val)
 
 
-def _inner(classifier: Classifier) -> dict[str, float]:
-    logits = torch.cat([logit for logit, _ in classifier.watched]).float()
-    labels = torch.cat([label for _, label in classifier.watched])
-    classifier.watched.clear()
-    loss = nn.functional.binary_cross_entropy_with_logits(logits, labels)
-    positive, negative = logits[labels > 0.5], logits[labels <= 0.5]
-    above = (positive[:, None] > negative[None, :]).float() + 0.5 * (positive[:, None] == negative[None, :]).float()
-    return {"inner_loss": float(loss), "inner_auc": float(above.mean())}
-
-
-def settle_normalisation(classifier: Classifier, training: NDArray[np.float32], batch_size: int = 256) -> None:
-    """Re-estimate batch statistics on the training images as they are, with dropout off.
+def settle_normalisation(classifier: Classifier, images: NDArray[np.float32], rows: NDArray[np.int64]) -> None:
+    """Re-estimate batch statistics on the training images (`rows` of `images`) as they are, with dropout off.
 
     Dropout in front of a batch normalisation changes the spread that it learns, so that the statistics gathered in
     training do not fit the evaluated network.
@@ -222,33 +238,46 @@ def settle_normalisation(classifier: Classifier, training: NDArray[np.float32], 
         norm.momentum = None  # a plain average over the batches
         norm.train()
     with torch.inference_mode():
-        for part in _batches(training, batch_size):
-            classifier(torch.from_numpy(part))
+        for start in range(0, len(rows), BATCH):
+            classifier(torch.from_numpy(images[rows[start : start + BATCH]]).to(classifier.mean.device))
     for norm, momentum in zip(norms, kept, strict=True):
         norm.momentum = momentum
     classifier.eval()
 
 
-def predict(classifier: Classifier, images: NDArray[np.float32], batch_size: int = 256) -> NDArray[np.float64]:
-    """Probability of the positive class for prepared images; every row, whatever the batch size."""
+def predict(classifier: Classifier, images: NDArray[np.float32], batch_size: int = BATCH) -> NDArray[np.float64]:
+    """Probability of the positive class for prepared images, in float32 where the classifier is; every row."""
     classifier.eval()
     with torch.inference_mode():
-        logits = [classifier(torch.from_numpy(part)).double() for part in _batches(images, batch_size)]
-    return torch.sigmoid(torch.cat(logits)).cpu().numpy()
+        logits = [
+            classifier(torch.from_numpy(images[start : start + batch_size]).to(classifier.mean.device)).cpu().double()
+            for start in range(0, len(images), batch_size)
+        ]
+    return torch.sigmoid(torch.cat(logits)).numpy()
 
 
-def _batches(images: NDArray[np.float32], batch_size: int) -> list[NDArray[np.float32]]:
-    return [images[start : start + batch_size] for start in range(0, len(images), batch_size)]
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    if count is not None and count != before:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        if count is not None and count != before:
+            torch.set_num_threads(before)
 
 
-def _trainer(epochs: int, watch: Watch) -> pl.Trainer:
+def _trainer(epochs: int, watch: Watch, hardware: Hardware) -> pl.Trainer:
     for name in ("pytorch_lightning", "lightning.pytorch", "pytorch_lightning.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*")
     return pl.Trainer(
+        accelerator=hardware.accelerator,
+        devices=hardware.devices,
+        precision=hardware.precision,
         max_epochs=epochs,
-        devices=1,  # more would start the command again in other processes
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -7,12 +8,18 @@ import pytest
 import torch
 from fakes import dataset, patch
 
+from mammo_lightning import training
+from mammo_lightning.classifiers import weights
 from mammo_lightning.classifiers.hyper import Hyper
+from mammo_lightning.datamodules import cache
 from mammo_lightning.datamodules.folds import TEST, FitRows, make_splits
+from mammo_lightning.datamodules.loaders import moments
 from mammo_lightning.errors import LeakError
+from mammo_lightning.hardware import Hardware, choose
+from mammo_lightning.progress import Interrupted
 from mammo_lightning.registry import CLASSIFIERS
 from mammo_lightning.space import make_space
-from mammo_lightning.training import Diverged, Task, fit, load_fit, predict, settle_normalisation, train
+from mammo_lightning.training import Diverged, Task, fit, load_fit, predict, reason_of, settle_normalisation, train
 
 SMALL = {"init": 4, "depth": 1, "epochs": 2, "batch_size": 16}
 
@@ -108,7 +115,7 @@ def test_normalisation_is_estimated_again_on_the_training_images() -> None:
     network = Hyper(shape=(1, 32, 32), settings=settings(dropout=0.5))
     images = np.stack([patch(np.random.default_rng(n), n % 2)[None] for n in range(40)]).astype(np.float32) / 255
     norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
-    settle_normalisation(network, images)
+    settle_normalisation(network, images, np.arange(len(images)))
     seen: list[torch.Tensor] = []
     handle = norms[0].register_forward_pre_hook(lambda module, given: seen.append(given[0]))
     predict(network, images)
@@ -141,3 +148,133 @@ def test_linear_needs_no_epochs(task: Task, tmp_path: Path, preprocessing: str) 
     chosen = make_space(CLASSIFIERS.get("linear"), chosen={"preprocessing": preprocessing}).fixed
     done = fit(other, fold=0, settings=chosen, seed=0, folder=tmp_path / "l")
     assert len(done.predictions) == len(other.splits.rows(0, inner=False).score)
+
+
+def test_reference_features_are_computed_once_for_all_folds(task: Task, tmp_path: Path, monkeypatch) -> None:
+    other = Task(task.data, task.splits, "linear")
+    cls = CLASSIFIERS.get("linear")
+    asked: list[int] = []
+    original = cls.features
+    monkeypatch.setattr(cls, "features", lambda self, images: asked.append(len(images)) or original(self, images))
+    chosen = make_space(cls, chosen={}).fixed
+    for fold in range(3):
+        done = fit(other, fold=fold, settings=chosen, seed=0, folder=tmp_path / f"{fold}")
+        rows = other.splits.rows(fold, inner=False).score
+        loaded = predict(weights.load(tmp_path / f"{fold}"), other.prepared(chosen)[rows])
+        np.testing.assert_allclose(loaded, done.predictions.scores, atol=1e-6)
+    fit(other, fold=0, settings={**chosen, "features": "wavelet"}, seed=0, folder=tmp_path / "w")
+    assert asked[0] == len(task.data.frame)
+    assert len([count for count in asked if count == len(task.data.frame)]) == 2
+
+
+def test_half_precision_learns_the_same_and_predicts_in_float32(task: Task, tmp_path: Path) -> None:
+    plain = settings(epochs=4, learning_rate=1e-3, dropout=0.0)  # masks depend on the layout of memory
+    half = Task(task.data, task.splits, "hyper", Hardware("cpu", None, "bf16-mixed", True, 1))
+    before = torch.get_num_threads()
+    one = fit(task, fold=0, settings=plain, seed=5, folder=tmp_path / "a")
+    two = fit(half, fold=0, settings=plain, seed=5, folder=tmp_path / "b")
+    assert torch.get_num_threads() == before
+    assert not np.array_equal(one.predictions.scores, two.predictions.scores)
+    assert one.curve["train_loss"].to_numpy() == pytest.approx(two.curve["train_loss"].to_numpy(), rel=0.05)
+    kept = weights.load(tmp_path / "b")
+    assert {value.dtype for value in kept.state_dict().values()} <= {torch.float32, torch.int64}
+    rows = half.splits.rows(0, inner=False).score
+    np.testing.assert_array_equal(predict(kept, half.prepared(plain)[rows]), two.predictions.scores)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (MemoryError(), "oom"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "oom"),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:1] DefaultCPUAllocator: can't allocate memory"), "oom"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"), "oom"),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), "oom"),
+        (OSError(12, "Cannot allocate memory"), "oom"),
+        (Diverged("the training loss is nan"), "nan"),
+        (RuntimeError("shapes differ\nsecond line"), "exception: RuntimeError: shapes differ"),
+        (ValueError("out of memory of words"), "exception: ValueError: out of memory of words"),
+        (KeyError(), "exception: KeyError"),
+    ],
+)
+def test_reasons_are_told_apart(error: Exception, reason: str) -> None:
+    assert reason_of(error) == reason
+
+
+def test_a_real_allocation_that_fails_is_out_of_memory() -> None:
+    with pytest.raises(RuntimeError, match="memory") as caught:
+        torch.empty(2**50)
+    assert reason_of(caught.value) == "oom"
+
+
+def test_moments_are_those_of_the_rows_alone() -> None:
+    images = np.random.default_rng(0).normal(3, 2, (30, 2, 9, 7)).astype(np.float32)
+    rows = np.arange(0, 30, 2)
+    mean, std = moments(images, rows, chunk=4)
+    np.testing.assert_allclose(mean, images[rows].mean(axis=(0, 2, 3)), rtol=1e-6)
+    np.testing.assert_allclose(std, images[rows].std(axis=(0, 2, 3)), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{}, {"stopping": "inner", "schedule": "plateau", "dropout": 0.05, "augmentation": "affine"}],
+    ids=["plain", "everything with a memory"],
+)
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_a_fit_stopped_after_an_epoch_goes_on_there_and_ends_in_the_same(
+    task: Task, tmp_path: Path, precision: str, more: dict
+) -> None:
+    one = replace(task, hardware=choose("cpu", precision))
+    chosen, epochs = settings(epochs=6, **more), []
+
+    def stop(epoch: int, row: dict[str, float]) -> None:
+        if epoch == 2:
+            raise Interrupted
+
+    whole = fit(one, fold=0, settings=chosen, seed=5, folder=tmp_path / "whole")
+    with pytest.raises(Interrupted, match=""):
+        fit(one, fold=0, settings=chosen, seed=5, folder=tmp_path / "broken", on_epoch=stop)
+    again = fit(
+        one,
+        fold=0,
+        settings=chosen,
+        seed=5,
+        folder=tmp_path / "broken",
+        on_epoch=lambda epoch, row: epochs.append(epoch),
+    )
+    assert epochs == [3, 4, 5]
+    pd.testing.assert_frame_equal(whole.curve, again.curve)
+    assert np.array_equal(whole.predictions.scores, again.predictions.scores)
+    assert not list((tmp_path / "broken").glob("*.ckpt")), "it is needed no more"
+
+
+@pytest.mark.parametrize("damage", ["torn", "other settings"])
+def test_a_state_that_cannot_be_taken_up_is_not(task: Task, tmp_path: Path, damage: str) -> None:
+    def stop(epoch: int, row: dict[str, float]) -> None:
+        raise Interrupted
+
+    whole = fit(task, fold=0, settings=settings(), seed=5, folder=tmp_path / "whole")
+    with pytest.raises(Interrupted, match=""):
+        fit(task, fold=0, settings=settings(), seed=5 if damage == "torn" else 6, folder=tmp_path / "a", on_epoch=stop)
+    state = tmp_path / "a" / "epoch.ckpt"
+    if damage == "torn":
+        state.write_bytes(state.read_bytes()[: state.stat().st_size // 2])
+    again = fit(task, fold=0, settings=settings(), seed=5, folder=tmp_path / "a")
+    assert np.array_equal(whole.predictions.scores, again.predictions.scores)
+
+
+def test_large_prepared_images_are_shared_by_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: Task
+) -> None:
+    monkeypatch.setattr(training, "SHARED_BYTES", 0)
+    chosen = settings(preprocessing="background")
+    held = task.prepared(chosen)
+    one, two = (Task(task.data, task.splits, "hyper").prepared(chosen) for _ in range(2))
+    assert isinstance(one, np.memmap)
+    assert one.filename == two.filename
+    np.testing.assert_array_equal(one, held)
+    folder = Path(one.filename).parent
+    for size in range(3, 9):
+        Task(task.data, task.splits, "hyper").prepared(settings(preprocessing="background", background_size=size))
+    assert len(list(folder.glob("*.npy"))) == cache.KEPT
+    np.testing.assert_array_equal(one, held, "what was thrown away is still read by whoever had it")

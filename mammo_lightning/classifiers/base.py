@@ -30,6 +30,8 @@ class Classifier(pl.LightningModule, ABC):
     preferred: ClassVar[dict[str, Any]] = {}
     #: False for a classifier that is solved at once from all training images instead of by gradient steps
     gradient: ClassVar[bool] = True
+    #: of a classifier that is solved: the settings its `features` depend on, beside those of the preprocessing
+    feature_settings: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, *, shape: tuple[int, int, int], settings: Mapping[str, Any] | None = None) -> None:
         super().__init__()
@@ -70,7 +72,7 @@ class Classifier(pl.LightningModule, ABC):
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Binary cross-entropy; class weights multiply it and are not divided out again."""
-        each = nn.functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+        each = nn.functional.binary_cross_entropy_with_logits(logits.float(), labels, reduction="none")
         negative, positive = self.pos_weights
         return (each * torch.where(labels > 0.5, positive, negative)).mean() + self.penalty()
 
@@ -95,10 +97,13 @@ class Classifier(pl.LightningModule, ABC):
         match name:
             case "adam":
                 betas = (0.9, settings["beta2"])
-                optimizer: torch.optim.Optimizer = torch.optim.Adam(self.parameters(), rate, betas=betas, eps=1e-7)
+                optimizer: torch.optim.Optimizer = torch.optim.Adam(
+                    self.parameters(), rate, betas=betas, eps=1e-7, fused=True
+                )
             case "adamw":
                 decay = settings["weight_decay"]
-                optimizer = torch.optim.AdamW(self.parameters(), rate, (0.9, settings["beta2"]), weight_decay=decay)
+                betas = (0.9, settings["beta2"])
+                optimizer = torch.optim.AdamW(self.parameters(), rate, betas, weight_decay=decay, fused=True)
             case "rmsprop":
                 optimizer = torch.optim.RMSprop(self.parameters(), rate, alpha=0.9, eps=1e-7)
             case "sgd":
@@ -118,9 +123,17 @@ class Classifier(pl.LightningModule, ABC):
             case other:
                 raise SettingsError(f"no schedule {other!r}; known: constant, plateau, onecycle")
 
-    def solve(self, images: Tensor, labels: Tensor, weights: Tensor) -> None:
-        """Fit at once from all training images, where `gradient` is False."""
+    def features(self, images: Tensor) -> Tensor:
+        """Where `gradient` is False: what is solved for, one row an image; it must not depend on the fold."""
+        raise SettingsError(f"{type(self).__name__} is trained by gradient steps; it has no fixed features")
+
+    def solve_features(self, features: Tensor, labels: Tensor, weights: Tensor) -> None:
+        """Fit at once to the `features` of all training images; `weights` has one number an image."""
         raise SettingsError(f"{type(self).__name__} is trained by gradient steps, not solved")
+
+    def logits(self, features: Tensor) -> Tensor:
+        """One logit for each row of what `features` gave: the same as `forward` on the images."""
+        raise SettingsError(f"{type(self).__name__} is trained by gradient steps; it has no fixed features")
 
     def parameter_count(self) -> int:
         """Number of trainable parameters."""

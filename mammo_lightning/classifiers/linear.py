@@ -34,6 +34,7 @@ class Linear(Classifier):
     """
 
     gradient: ClassVar[bool] = False
+    feature_settings: ClassVar[tuple[str, ...]] = ("features",)
     defaults: ClassVar[dict[str, Any]] = {"regularisation": 1.0, "features": "all"}
     ranges: ClassVar[dict[str, str]] = {"regularisation": "(0, 1e9]"}
     preferred: ClassVar[dict[str, Any]] = {}
@@ -67,12 +68,8 @@ class Linear(Classifier):
         statistics = self.network.get_submodule("statistics")
         return torch.cat([statistics(part) for part in torch.split(images, step)])
 
-    def solve(self, images: Tensor, labels: Tensor, weights: Tensor) -> None:
-        """Fit on all training images at once; `weights` has one number an image."""
-        self.solve_features(self.features(images), labels, weights)
-
     def solve_features(self, features: Tensor, labels: Tensor, weights: Tensor) -> None:
-        """Fit on what `features` gave for the training images."""
+        """Fit on what `features` gave for the training images; `weights` has one number an image."""
         from sklearn.linear_model import LogisticRegression  # seconds
 
         targets = labels.cpu().numpy().astype(int)

@@ -18,6 +18,7 @@ from mammo_lightning.errors import DataError, TrackingError
 from mammo_lightning.types import digest
 
 SCALES = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
+KEPT = 4  # prepared copies of one dataset
 KINDS = {1: "grey", 3: "colour"}
 
 
@@ -62,6 +63,26 @@ def decoded(
     if found is None:
         raise TrackingError(f"the image cache '{folder}' was not readable after it was written; remove it")
     return found
+
+
+def kept_once(folder: Path, name: str, make: Callable[[], NDArray[np.float32]]) -> NDArray[np.float32]:
+    """What `make` makes, kept in a file that all processes map: they share its memory. Few are kept, the last used."""
+    path = folder / "prepared" / f"{name}.npy"
+    try:
+        path.parent.mkdir(exist_ok=True)
+        with FileLock(f"{path.parent}.lock"):
+            if not path.is_file():
+                for old in sorted(path.parent.glob("*.npy"), key=lambda each: each.stat().st_mtime)[: 1 - KEPT]:
+                    old.unlink()  # whoever has it mapped still reads it
+                part = path.with_suffix(".part")
+                with part.open("wb") as stream:
+                    np.save(stream, make(), allow_pickle=False)
+                part.replace(path)
+            path.touch()
+            kept: NDArray[np.float32] = np.load(path, mmap_mode="r", allow_pickle=False)
+            return kept
+    except OSError as error:
+        raise TrackingError(f"cannot keep prepared images at '{path}': {error.strerror}. Pass --mlruns DIR") from error
 
 
 def _load(folder: Path) -> Decoded | None:

@@ -26,18 +26,20 @@ Decisions = NDArray[np.bool_]
 FPR, TPR = "1 − specificity (FPR)", "Sensitivity (TPR)"
 
 
-def _vertices(
-    labels: NDArray[np.int64], scores: Floats, weights: NDArray[np.int16] | None = None
-) -> tuple[Floats, Floats]:
+def _vertices(labels: NDArray[np.int64], scores: Floats) -> tuple[Floats, Floats]:
     """Positives and negatives at or above each score that occurs, from the highest down, starting at 0, 0."""
-    if weights is not None:
-        labels, scores, weights = labels[weights > 0], scores[weights > 0], weights[weights > 0]
+    above, false = _weighted_vertices(labels, scores, np.ones((1, len(labels)), np.int16))
+    return above[0], false[0]
+
+
+def _weighted_vertices(labels: NDArray[np.int64], scores: Floats, weights: NDArray[np.int16]) -> tuple[Floats, Floats]:
+    """The same for each weighting of the rows; where a block of equal scores weighs nothing, a vertex stands twice."""
     order = np.argsort(-scores, kind="stable")
-    ranked, truth = scores[order], labels[order]
-    mass = np.ones(len(truth)) if weights is None else weights[order].astype(float)
+    ranked, truth, mass = scores[order], labels[order], weights[:, order].astype(float)
     ends = np.flatnonzero(np.r_[ranked[1:] != ranked[:-1], True])
-    above = np.r_[0.0, (mass * truth).cumsum()[ends]]
-    return above, np.r_[0.0, (mass * (1 - truth)).cumsum()[ends]]
+    start = np.zeros((len(weights), 1))
+    above = np.hstack([start, (mass * truth).cumsum(axis=1)[:, ends]])
+    return above, np.hstack([start, (mass * (1 - truth)).cumsum(axis=1)[:, ends]])
 
 
 def _both(predictions: Predictions) -> None:
@@ -64,7 +66,8 @@ def roc_points(predictions: Predictions, count: int = 101) -> tuple[Floats, Floa
 
 
 def _precision_at(grid: Floats, above: Floats, false: Floats) -> Floats:
-    first = np.clip(above.searchsorted(grid * above[-1] - 1e-9, "left"), 1, len(above) - 1)
+    begin = int(np.argmax(above + false > 0))  # behind vertices without weight
+    first = np.clip(above.searchsorted(grid * above[-1] - 1e-9, "left"), begin, len(above) - 1)
     return np.asarray(above[first] / (above[first] + false[first]), float)
 
 
@@ -139,7 +142,8 @@ def _curve_figure(
     grid = np.linspace(0.0, 1.0, 101)
     at = _precision_at if precision else _tpr_at
     weights = group_weights(predictions.groups, labels, replicates, np.random.default_rng(0))
-    band = np.quantile([at(grid, *_vertices(labels, scores, weight)) for weight in weights], [0.025, 0.975], axis=0)
+    drawn_curves = [at(grid, *curve) for curve in zip(*_weighted_vertices(labels, scores, weights), strict=True)]
+    band = np.quantile(drawn_curves, [0.025, 0.975], axis=0)
     found.fill_between(grid, *band, color=BLUE, alpha=0.16, linewidth=0, label="95 % band (groups resampled)")
     _draw_folds(found, predictions, precision=precision)
     above, false = _vertices(labels, scores)
@@ -245,7 +249,9 @@ def confusion_figure(predictions: Predictions, decisions: Decisions, title: str 
     found = axes(drawn, (0.72, 0.62, 2.5, 2.12))
     found.grid(visible=False)
     shades = LinearSegmentedColormap.from_list("shades", ["#F4F8FB", BLUE])
-    found.imshow(shares, cmap=shades, vmin=0.0, vmax=1.0, aspect="auto")
+    edges = [-0.5, 0.5, 1.5]
+    found.pcolormesh(edges, edges, shares, cmap=shades, vmin=0.0, vmax=1.0)
+    found.invert_yaxis()
     for row in (0, 1):
         for column in (0, 1):
             ink = "white" if shares[row, column] > 0.55 else DARK

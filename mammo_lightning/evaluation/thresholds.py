@@ -67,16 +67,24 @@ def choose(predictions: Predictions, rule: str, level: Level | str) -> Operating
         DataError: a class that the rule needs is missing.
     """
     parse(rule)
+    _refuse_walled(predictions, rule)
+    level = Level(level)
+    return _choose(predictions.at(level) if len(predictions) else predictions, rule, level)
+
+
+def _refuse_walled(predictions: Predictions, rule: str) -> None:
     walled = predictions.frame["split"].astype(str).isin([Split.test.value, Split.external.value])
     if walled.any():
         raise LeakError(
             f"{int(walled.sum())} rows of split '{predictions.frame['split'][walled].iloc[0]}' given to choose "
             f"'{rule}'; an operating point is chosen on validation rows. Choose it there, then apply it."
         )
-    if not len(predictions):
+
+
+def _choose(table: Predictions, rule: str, level: Level) -> OperatingPoint:
+    """As `choose`, on a table that is at the level already."""
+    if not len(table):
         raise DataError(f"no rows to choose '{rule}' on; pass validation rows")
-    level = Level(level)
-    table = predictions.at(level)
     return OperatingPoint(_threshold(table.labels, table.scores, rule), level, rule)
 
 
@@ -85,8 +93,8 @@ def apply(predictions: Predictions, point: OperatingPoint) -> NDArray[np.bool_]:
     return np.asarray(predictions.at(point.level).scores >= point.threshold, bool)
 
 
-def _refuse_shared_groups(first: Predictions, second: Predictions, what: str) -> None:
-    shared = sorted(set(first.groups.tolist()) & set(second.groups.tolist()))
+def _refuse_shared_groups(first: NDArray[np.object_], second: NDArray[np.object_], what: str) -> None:
+    shared = sorted(set(first.tolist()) & set(second.tolist()))
     if shared:
         raise LeakError(
             f"group '{shared[0]}' stands in {what} ({len(shared)} such); a group belongs to one side. Make new folds."
@@ -114,16 +122,22 @@ def cross_fitted(
             f"{len(folds)} fold to choose '{rule}' for; a threshold comes from other rows than it is applied to. "
             "Pass fitted_on, use 2 folds or more, or rule fixed0.5."
         )
+    level = Level(level)
     table = predictions.at(level)
+    chosen_on = fitted_on if fitted_on is not None else predictions
+    _refuse_walled(chosen_on, rule)
+    elsewhere = fitted_on.at(level) if fitted_on is not None else None
+    groups, scores, in_fold = predictions.groups, table.scores, table.folds
     decisions = np.zeros(len(table), bool)
     points = {}
     for fold in folds:
         mine = predictions.folds == fold
-        others = fitted_on if fitted_on is not None else predictions.where(~mine if len(folds) > 1 else mine)
         if fitted_on is not None or len(folds) > 1:
             what = f"fold {fold} and the rows its threshold is chosen on"
-            _refuse_shared_groups(predictions.where(mine), others, what)
-        points[fold] = choose(others, rule, level)
-        rows = table.folds == fold
-        decisions[rows] = table.scores[rows] >= points[fold].threshold
+            _refuse_shared_groups(groups[mine], fitted_on.groups if fitted_on is not None else groups[~mine], what)
+        rows = in_fold == fold
+        # a row of the table is of one fold, so that the others' rows are those that were aggregated without it
+        others = elsewhere if elsewhere is not None else table.where(~rows if len(folds) > 1 else rows)
+        points[fold] = _choose(others, rule, level)
+        decisions[rows] = scores[rows] >= points[fold].threshold
     return decisions, points

@@ -13,6 +13,10 @@ def linear(shape=(1, 60, 60), **settings):
     return CLASSIFIERS.get("linear")(shape=shape, settings=settings)
 
 
+def solve(classifier, images, labels, weights):
+    classifier.solve_features(classifier.features(images), labels, weights)
+
+
 @pytest.fixture
 def specks():
     """Noise, and noise with a few bright pixels: 60 images, every second one positive."""
@@ -70,7 +74,7 @@ def test_solving_learns_and_forward_agrees_with_cached_features(specks, tmp_path
     classifier = linear((1, 32, 32))
     classifier.mean.fill_(3)  # statistics of pixels are not used: features are standardised instead
     classifier.std.fill_(9)
-    classifier.solve(images[:40], labels[:40], torch.ones(40))
+    solve(classifier, images[:40], labels[:40], torch.ones(40))
     logits = classifier(images)
     assert ((logits[40:] > 0) == (labels[40:] > 0.5)).float().mean() > 0.9
     torch.testing.assert_close(classifier.logits(classifier.features(images)), logits)
@@ -84,9 +88,9 @@ def test_solving_learns_and_forward_agrees_with_cached_features(specks, tmp_path
 def test_solving_does_not_look_at_other_rows_and_can_be_repeated(specks):
     images, labels = specks
     one, two = linear((1, 32, 32)), linear((1, 32, 32))
-    two.solve(images[20:], labels[20:], torch.ones(40))
+    solve(two, images[20:], labels[20:], torch.ones(40))
     for classifier in (one, two):
-        classifier.solve(images[:40], labels[:40], torch.ones(40))
+        solve(classifier, images[:40], labels[:40], torch.ones(40))
     torch.testing.assert_close(one(images), two(images), atol=1e-4, rtol=1e-4)
 
 
@@ -95,9 +99,9 @@ def test_weights_and_regularisation_count(specks):
     labels = labels.clone()
     labels[:10] = 1 - labels[:10]  # errors to argue about
     plain, heavy, strong = linear((1, 32, 32)), linear((1, 32, 32)), linear((1, 32, 32), regularisation=1e-3)
-    plain.solve(images, labels, torch.ones(60))
-    heavy.solve(images, labels, torch.where(labels > 0.5, 5.0, 1.0))
-    strong.solve(images, labels, torch.ones(60))
+    solve(plain, images, labels, torch.ones(60))
+    solve(heavy, images, labels, torch.where(labels > 0.5, 5.0, 1.0))
+    solve(strong, images, labels, torch.ones(60))
     assert heavy(images).mean() > plain(images).mean() + 0.5
     assert strong.network.output.weight.norm() < 0.2 * plain.network.output.weight.norm()
 
@@ -106,7 +110,7 @@ def test_flat_images_and_features_without_spread_stay_finite():
     images = torch.full((6, 1, 20, 20), 0.3)
     images[::2] += torch.rand(3, 1, 20, 20) * 0.1
     classifier = linear((1, 20, 20))
-    classifier.solve(images[1::2].repeat(2, 1, 1, 1), torch.tensor([0.0, 1, 0, 1, 0, 1]), torch.ones(6))
+    solve(classifier, images[1::2].repeat(2, 1, 1, 1), torch.tensor([0.0, 1, 0, 1, 0, 1]), torch.ones(6))
     assert torch.isfinite(classifier(images)).all()
 
 
@@ -117,4 +121,4 @@ def test_refusals(specks):
     with pytest.raises(SettingsError, match="regularisation is 0; linear needs a number above 0"):
         linear(regularisation=0)
     with pytest.raises(DataError, match="all 60 training labels are 1; linear needs both classes"):
-        linear((1, 32, 32)).solve(images, torch.ones(60), torch.ones(60))
+        solve(linear((1, 32, 32)), images, torch.ones(60), torch.ones(60))

@@ -55,6 +55,34 @@ def test_d4_does_not_turn_what_is_not_square(images):
         assert any(np.array_equal(result, candidate) for flip in flips for candidate in shifted(flip).values())
 
 
+def test_d4_is_what_albumentations_gives_for_the_same_seed(images, monkeypatch):
+    monkeypatch.setenv("NO_ALBUMENTATIONS_UPDATE", "1")
+    import albumentations as A
+    import cv2
+
+    steps = [A.Pad(3, border_mode=cv2.BORDER_REFLECT), A.RandomCrop(21, 21), A.SquareSymmetry(p=1)]
+    transform = A.Compose(steps, seed=11)
+    expected = [transform(image=image.transpose(1, 2, 0).copy())["image"].transpose(2, 0, 1) for image in images]
+    augment = pipeline("d4", 11)
+    np.testing.assert_array_equal(np.concatenate([augment(images[:17]), augment(images[17:])]), expected)
+
+
+@pytest.mark.parametrize("name", ["d4", "affine"])
+def test_steps_draw_independently(name):
+    """Both flips, one of them and neither: with one stream a step they would go together."""
+    image = np.zeros((400, 1, 21, 15), np.float32)
+    image[:, 0, 2:6, 5:10], image[:, 0, 8:13, 2:4] = 1, 2  # a mark above, another to the left
+    down, across = (np.arange(size, dtype=np.float32) for size in (21, 15))
+    result = pipeline(name, 2)(image)
+    mark, other = (result > 0) & (result < 1.5), result >= 1.5
+    rows = ((mark * down[:, None]).sum((1, 2, 3)) / mark.sum((1, 2, 3)).clip(1)) > 10
+    columns = ((other * across).sum((1, 2, 3)) / other.sum((1, 2, 3)).clip(1)) > 7
+    counts = [int((rows == a).sum()) for a in (0, 1)] + [int((columns == a).sum()) for a in (0, 1)]
+    mixed = int((rows != columns).sum())
+    assert min(counts) > 20, counts
+    assert mixed > 80, mixed
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_every_pipeline_is_deterministic_and_leaves_its_input_alone(images, name, channels):
