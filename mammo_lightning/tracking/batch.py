@@ -6,6 +6,7 @@ import getpass
 import logging
 import math
 import re
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -71,6 +72,12 @@ def chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
     """Slices of at most `size`."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
+
+
+def image_stem(event: Event) -> str:
+    """The name by which the UI knows an image, the same whenever it is sent; `log_image` makes one up each time."""
+    unique = uuid.uuid5(uuid.NAMESPACE_OID, event["digest"])
+    return f"{event['key'].replace('/', '~')}+step+{event['step']}+timestamp+{event['time']}+{unique}"
 
 
 def first_tags(run_id: str, identity: dict[str, Any], tags: dict[str, str]) -> dict[str, str]:

@@ -6,26 +6,66 @@ import hashlib
 import os
 import shutil
 import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from mammo_lightning.errors import TrackingError
+
+#: what a process that was killed while writing may leave behind
+PART = ".part"
+#: written once and never again, hence shared between folders
+SHARED = ".safetensors"
 
 
 def write_whole(path: Path, data: bytes) -> None:
     """Write through a neighbour and a rename, so that no reader meets half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(handle, "wb") as stream:
-        stream.write(data)
-    Path(part).chmod(0o644)
-    Path(part).replace(path)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PART)
+    part = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+        part.chmod(0o644)
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def link_whole(source: Path, target: Path) -> None:
+    """Give a file a second name, or copy it where the file system has no links; what stood there is replaced.
+
+    Both names are one file afterwards: a writer must replace it as `write_whole` does, never write into it.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists() and target.samefile(source):  # renaming a name of a file over another one does nothing
+        return
+    part = target.with_name(f".{target.name}.{uuid.uuid4().hex}{PART}")
+    try:
+        try:
+            part.hardlink_to(source.resolve())
+        except OSError:
+            shutil.copyfile(source, part)
+        part.replace(target)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def copy_tree(source: Path, target: Path) -> None:
-    """Copy a folder, replacing what stood there."""
+    """Copy a folder, replacing what stood there; weights are linked."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as scratch:
-        replace_tree(Path(shutil.copytree(source, Path(scratch) / "new")), target)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.", suffix=PART) as scratch:
+        replace_tree(Path(shutil.copytree(source, Path(scratch) / "new", copy_function=_copy)), target)
+
+
+def _copy(source: str, target: str) -> None:
+    if source.endswith(SHARED):
+        link_whole(Path(source), Path(target))
+    else:
+        shutil.copyfile(source, target)
 
 
 def replace_tree(new: Path, target: Path) -> None:
@@ -33,6 +73,23 @@ def replace_tree(new: Path, target: Path) -> None:
     if target.exists():
         target.replace(new.with_name("old"))
     new.replace(target)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def file_digest(path: Path) -> str:
+    """What `types.digest` would call the content of a file."""
+    hasher = hashlib.sha256(path.stat().st_size.to_bytes(8, "little"))
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            hasher.update(block)
+    return hasher.hexdigest()[:16]
 
 
 def tree_digest(folder: Path) -> str:
@@ -51,3 +108,20 @@ def check_name(name: str) -> str:
     if not path.parts or path.is_absolute() or ".." in path.parts:
         raise TrackingError(f"artifact name {name!r} leaves its run; use a relative name such as 'figures/roc.png'")
     return str(path)
+
+
+def below(prefix: str, name: str) -> bool:
+    """Whether a name is `prefix` or lies in the folder of that name."""
+    return name == prefix or name.startswith(f"{prefix}/")
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """What a disk refuses, in one line."""
+    try:
+        yield
+    except OSError as error:
+        raise TrackingError(
+            f"'{folder}' cannot be written to ({error.strerror or error}); nothing said before is lost. "
+            "Free some space or mend the folder, then give the same command again"
+        ) from error

@@ -1,13 +1,14 @@
 """The journal: what happened in each run, appended to a file on disk before anybody else hears of it.
 
 `<mlruns>/journal/<run id>/events.jsonl` holds one JSON object a line. A process may be killed in the middle of a
-line: readers skip what is no JSON object, and the next writer ends the torn line before it appends its own.
+line, and a power cut may leave anything: readers skip and count what is no event, and the next writer ends a torn line
+before it appends its own. Times never go backwards within a run, nor from a run to those under it, whatever the clock
+does.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -15,8 +16,19 @@ from pathlib import Path
 from typing import Any
 
 from mammo_lightning.errors import TrackingError
-from mammo_lightning.tracking.files import check_name, copy_tree, tree_digest, write_whole
-from mammo_lightning.tracking.state import Event, State, parse
+from mammo_lightning.tracking import lines
+from mammo_lightning.tracking.files import (
+    check_name,
+    copy_tree,
+    file_digest,
+    link_whole,
+    remove,
+    tree_digest,
+    write_whole,
+    writing,
+)
+from mammo_lightning.tracking.index import Index
+from mammo_lightning.tracking.state import Event, State, parse, place
 from mammo_lightning.types import Kind, Outcome, digest
 
 EVENTS = "events.jsonl"
@@ -27,7 +39,7 @@ class Journal:
 
     def __init__(self, mlruns: Path) -> None:
         self.folder = Path(mlruns).resolve() / "journal"
-        self._begun: dict[str, tuple[int, str]] = {}
+        self._index = Index(self.folder, self._order)
 
     def run(self, run_id: str) -> RunJournal:
         """The journal of one run, begun or not."""
@@ -37,11 +49,11 @@ class Journal:
 
     def runs(self) -> list[str]:
         """Ids of all runs that have begun, in order of their beginning."""
-        for path in self.folder.glob(f"*/{EVENTS}"):
-            name = path.parent.name
-            if name not in self._begun and (first := RunJournal(path.parent).begun()):
-                self._begun[name] = (int(first["order"]), name)
-        return sorted(self._begun, key=self._begun.__getitem__)
+        return self._index.names()
+
+    def _order(self, run_id: str) -> int | None:
+        begun = RunJournal(self.folder / run_id).begun()
+        return int(begun["order"]) if begun else None
 
 
 class RunJournal:
@@ -51,7 +63,7 @@ class RunJournal:
         self.folder = folder
         self.artifacts = folder / "artifacts"
         self.events = folder / EVENTS
-        self._offset = 0
+        self._offset = self._unreadable = 0
         self._state = State()
 
     @property
@@ -85,7 +97,10 @@ class RunJournal:
         self._catch_up()
         if not self._state.identity:
             words = {str(key): str(value) for key, value in tags.items()}
-            self._append("begin", flush=True, identity=identity, tags=words, order=time.time_ns())
+            order = time.time_ns()
+            if parent and (above := RunJournal(self.folder.parent / parent).begun()):
+                order, self._state.time = max(order, above["order"] + 1), above["time"]
+            self._append("begin", flush=True, identity=identity, tags=words, order=order)
             return
         if self._state.identity != identity:
             known = self._state.identity
@@ -96,6 +111,7 @@ class RunJournal:
 
     def end(self, outcome: Outcome | str, reason: str = "") -> None:
         """Say how it ended."""
+        self._catch_up()
         self._append("end", flush=True, outcome=str(Outcome(outcome)), reason=reason)
 
     def params(self, values: Mapping[str, object]) -> None:
@@ -135,22 +151,46 @@ class RunJournal:
         """Write an artifact file."""
         content = data.encode() if isinstance(data, str) else data
         path = self.artifacts / check_name(name)
-        write_whole(path, content)
+        with writing(self.folder):
+            write_whole(path, content)
         self._say_once("artifact", name=check_name(name), digest=digest(content))
         return path
 
     def artifact(self, path: Path, name: str) -> Path:
-        """Keep a copy of a file as an artifact."""
+        """Keep a file as an artifact: by a second name for it, so nobody may write into it afterwards; or a copy."""
         if not path.is_file():
             raise TrackingError(f"no file '{path}' to keep as artifact {name!r} of run '{self.run_id}'; write it first")
-        return self.write(name, path.read_bytes())
+        kept = self.artifacts / check_name(name)
+        with writing(self.folder):
+            link_whole(path, kept)
+        self._say_once("artifact", name=check_name(name), digest=file_digest(kept))
+        return kept
+
+    def drop(self, prefix: str) -> None:
+        """Free what lies below a prefix (or is called so), here and in MLflow; said again it changes nothing.
+
+        Artifacts are meant by their name; images and models by their path in the run's folder, which begins with
+        `images/` and `models/`. So `drop("models")` frees the members' weights among the artifacts and every servable
+        model of the run, and `drop("models/t003")` one of them. What is written again later is kept again.
+        """
+        name = check_name(prefix)
+        self._catch_up()
+        said = self._state.below(name)
+        if said:  # first said, then done: who was killed in between calls it again
+            self._append("drop", flush=True, name=name)
+        own = [place(event) for event in said if event["event"] != "artifact"]
+        if name.split("/")[0] in ("images", "models"):
+            own.append(name)
+        for path in (self.artifacts / name, *(self.folder / each for each in own)):
+            remove(path)
 
     def image(self, key: str, png: bytes, step: int = 0) -> None:
         """A picture of a series that the UI lays out as a wall across runs."""
         if not png.startswith(b"\x89PNG"):
             raise TrackingError(f"image {key!r} of run '{self.run_id}' is no PNG; pass the bytes of a PNG file")
         name = f"images/{digest(key)}-{step}.png"
-        write_whole(self.folder / name, png)
+        with writing(self.folder):
+            write_whole(self.folder / name, png)
         self._say_once("image", key=key, step=step, file=name, digest=digest(png))
 
     def dataset(
@@ -165,11 +205,12 @@ class RunJournal:
             raise TrackingError(f"no MLmodel in '{folder}'; expected a folder written by save_servable")
         kept = self.folder / "models" / check_name(name)
         if not folder.resolve().is_relative_to(self.folder):
-            copy_tree(folder, kept)
+            with writing(self.folder):
+                copy_tree(folder, kept)
             folder = kept
         self._catch_up()
         points = {key: self._state.points.get((key, 0)) for key in metrics}
-        now = _now()
+        now = max(time.time_ns() // 1_000_000, self._state.time)
         timed = {
             # the point the run already has is the model's too: with another time it would stand there twice
             key: [float(value), point[1] if point and point[0] == float(value) else now]
@@ -202,6 +243,16 @@ class RunJournal:
         self._catch_up()
         return dict(self._state.tags)
 
+    def unreadable(self) -> int:
+        """How many lines are no event: torn by a kill, or damaged; one still being written counts too."""
+        self._catch_up()
+        return self._unreadable + (lines.size(self.events) > self._offset)
+
+    def holds(self, event: Event) -> bool:
+        """Whether what an event said of a file is what was said of it last, and it was not dropped."""
+        self._catch_up()
+        return self._state.holds(event)
+
     def begun(self) -> Event | None:
         """The first event, if the run has begun."""
         if not self.events.is_file():
@@ -211,37 +262,25 @@ class RunJournal:
 
     def since(self, offset: int) -> tuple[list[Event], int]:
         """Whole events written after a byte offset, and the offset behind them."""
-        if not self.events.is_file():
-            return [], offset
-        with self.events.open("rb") as stream:
-            stream.seek(offset)
-            data = stream.read()
-        whole = data[: data.rfind(b"\n") + 1]
-        return [event for line in whole.splitlines() if (event := parse(line))], offset + len(whole)
+        found, behind = lines.read(self.events, offset)
+        return [event for line in found if (event := parse(line))], behind
 
     def _say_once(self, event: str, **content: Any) -> None:
         self._catch_up()
-        if self._state.is_new_file(event, content):
+        if not self._state.holds({"event": event, **content}):
             self._append(event, **content)
 
     def _append(self, event: str, *, flush: bool = False, **content: Any) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        line = json.dumps({"time": _now(), "event": event, **content}).encode() + b"\n"
-        with self.events.open("ab+") as stream:
-            if stream.seek(0, os.SEEK_END):
-                stream.seek(-1, os.SEEK_END)
-                if stream.read(1) != b"\n":
-                    line = b"\n" + line
-            stream.write(line)
-            if flush:
-                stream.flush()
-                os.fsync(stream.fileno())
+        now = max(time.time_ns() // 1_000_000, self._state.time)
+        line = json.dumps({"time": now, "event": event, **content}).encode() + b"\n"
+        with writing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lines.append(self.events, line, flush=flush)
 
     def _catch_up(self) -> None:
-        events, self._offset = self.since(self._offset)
-        for event in events:
-            self._state.take(event)
-
-
-def _now() -> int:
-    return time.time_ns() // 1_000_000
+        found, self._offset = lines.read(self.events, self._offset)
+        for line in found:
+            if (event := parse(line)) is not None:
+                self._state.take(event)
+            else:
+                self._unreadable += 1

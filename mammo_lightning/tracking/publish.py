@@ -2,72 +2,68 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from mammo_lightning.errors import TrackingError
 from mammo_lightning.tracking.batch import log
-from mammo_lightning.tracking.deliver import deliver, find_or_create, is_refused
-from mammo_lightning.tracking.files import write_whole
+from mammo_lightning.tracking.courier import Courier, line
 from mammo_lightning.tracking.journal import Journal
-from mammo_lightning.tracking.store import Store, check_uri, default_uri, public
-from mammo_lightning.tracking.views import LEADERBOARD, leaderboard_link, view_key, write_views
-from mammo_lightning.types import Kind
+from mammo_lightning.tracking.sharing import Early
+from mammo_lightning.tracking.store import check_uri, default_uri, public, sync_command
+from mammo_lightning.tracking.views import LEADERBOARD, leaderboard_link, view_key
 
 __all__ = ["Publisher", "check_uri", "default_uri"]
 
 PAUSE, LONGEST_PAUSE = 1.0, 30.0
-PATIENCE = 3  # runs that fail in one pass before the store itself is taken to be down
-
-
-@dataclass(frozen=True)
-class Cursor:
-    """How much of a run has been delivered, where, and to which incarnation of the store."""
-
-    offset: int
-    mlflow_id: str
-    store: str
-    active: bool = True
+REST = 20  # a look through the store is followed by a rest of so many times its length
+PATIENCE = 3  # runs that fail one after another before the store itself is taken to be down
 
 
 class Publisher:
-    """Publishes the runs of a journal to one store, idempotently: a run is known there by its tag `journal`."""
+    """Publishes the runs of a journal to one store, from a thread: training never waits."""
 
     def __init__(self, journal: Journal, uri: str, mlruns: Path) -> None:
         self.journal = journal
-        self.store = Store(uri, mlruns)
-        self._cursors: dict[str, Cursor] = {}
-        self._to_view: set[tuple[str, str, int]] = set()
+        self.courier = Courier(journal, uri, mlruns)
+        self.store = self.courier.store
         self._stop = threading.Event()
-        self._deadline = 0.0
+        self._deadline = float("inf")
+        self._looked = 0.0
         self._thread: threading.Thread | None = None
-        self._failure = ""
+        self._failure, self._warned = "", False
+
+    @property
+    def hanging(self) -> bool:
+        """Whether the thread still waits for an answer after `close`; it ends with the process."""
+        return self._stop.is_set() and self._thread is not None and self._thread.is_alive()
 
     def start(self) -> None:
         """Publish what is new about every second, from a thread that does not keep the process alive."""
         self._thread = threading.Thread(target=self._loop, name="publisher", daemon=True)
         self._thread.start()
 
-    def close(self, timeout: float = 60) -> None:
-        """Deliver the rest and stop; what could not be delivered is said, and stays in the journal."""
-        self._deadline = time.monotonic() + timeout
+    def close(self, timeout: float = 10) -> None:
+        """Deliver the rest and stop, whatever the server does; what is left then is said, and stays in the journal."""
+        self._deadline = self.store.patience.deadline = time.monotonic() + timeout
         if self._thread is None:
             self.start()
         self._stop.set()
         assert self._thread is not None
         self._thread.join(timeout)
-        if left := self._undelivered():
-            why = self._failure or f"{timeout:g} s were not enough"
+        if left := len(self.undelivered()):
             log.warning(
-                "%d runs are not, or not wholly, in MLflow at %s (%s); nothing is lost: they are in %s, and the "
-                "next study that runs publishes them",
-                *(left, public(self.store.uri), why, self.journal.folder),
+                "%d %s not, or not wholly, in MLflow at %s (%s); nothing is lost: `%s` delivers what is in %s",
+                *(left, "run is" if left == 1 else "runs are", public(self.store.uri)),
+                *(self._failure or f"{timeout:g} s were not enough", sync_command(self.store), self.journal.folder),
             )
+
+    def undelivered(self) -> list[str]:
+        """Runs that said something that was not delivered; asks the disk only, never the server."""
+        return self.courier.undelivered()
 
     def publish_all(self, timeout: float = 600) -> int:
         """Deliver everything that is new, now; returns the number of runs that had news."""
@@ -75,15 +71,20 @@ class Publisher:
             return self._pass(timeout)
         except Timeout:
             raise TrackingError(f"another process is publishing to {public(self.store.uri)}; wait for it") from None
+        except TrackingError:
+            raise
         except Exception as error:
             where = public(self.store.uri)
-            raise TrackingError(f"cannot publish to {where}: {_line(error)}. Is the server running?") from error
+            raise TrackingError(f"cannot publish to {where}: {line(error)}. Is the server running?") from error
 
     def link(self, target: str, key: str | None = None, port: int = 5000) -> str:
         """Where a browser finds the leaderboard of a study, named by its run, or by its experiment and a view's key."""
         identity = self.journal.run(target).identity if target in self.journal.runs() else {}
-        experiment_id, _ = self.store.experiment(identity.get("experiment", target))
-        base = self.store.uri if self.store.uri.startswith("http") else f"http://127.0.0.1:{port}"
+        name = identity.get("experiment", target)
+        if name not in self.store.opened and (self._failure or self.hanging):  # asking would only wait again
+            raise TrackingError(f"MLflow at {public(self.store.uri)} does not answer; `{sync_command(self.store)}`")
+        experiment_id, _ = self.store.experiment(name)
+        base = self.store.uri if self.store.is_server else f"http://127.0.0.1:{port}"
         key = key or view_key(identity.get("study", target), LEADERBOARD)
         return leaderboard_link(base, experiment_id, key)
 
@@ -91,119 +92,46 @@ class Publisher:
         pause, again = PAUSE, True
         while again:
             again = not self._stop.is_set()  # one more pass after the stop: it delivers what came before it
+            self.courier.impatient = not again
+            began = time.monotonic()
             try:
                 self._pass(0 if again else max(0.0, self._deadline - time.monotonic()))
                 self._failure, pause = "", PAUSE
             except Timeout:
                 self._failure = "another process was publishing"
             except Exception as error:  # a thread that dies would be silent
-                if not self._failure:
+                self._failure, pause = line(error), min(2 * pause, LONGEST_PAUSE)
+                if not self._warned and not self._stop.is_set():
                     where = public(self.store.uri)
-                    log.warning("MLflow at %s cannot be reached, retrying meanwhile: %s", where, _line(error))
-                self._failure, pause = _line(error), min(2 * pause, LONGEST_PAUSE)
-            self._stop.wait(pause)
+                    log.warning("MLflow at %s cannot be reached, retrying meanwhile: %s", where, self._failure)
+                    self._warned = True
+            self._stop.wait(max(pause, REST * (self._looked - began)))
 
     def _pass(self, timeout: float) -> int:
-        runs = [run_id for run_id in self.journal.runs() if self._has_news(run_id)]
-        if not runs:
+        self._looked = time.monotonic()
+        runs = self.courier.news()
+        self._looked = time.monotonic()
+        if not runs and not self.courier.to_view:
             return 0
-        self.journal.folder.mkdir(parents=True, exist_ok=True)
-        # two at once would create a run twice, for searching and creating is not one step
-        with FileLock(self.journal.folder / f".{self.store.key}.lock", timeout=timeout):
-            for run_id in runs:
-                self._cursors.pop(run_id, None)  # another process may have delivered meanwhile
+        with self.courier.locked(timeout):
             return self._publish_each(runs)
 
     def _publish_each(self, runs: list[str]) -> int:
-        published, failures = 0, []
+        published, failure, failures = 0, None, 0
         for run_id in runs:
+            if time.monotonic() > self._deadline:
+                break
             try:
-                published += self._publish(run_id)
+                published += self.courier.publish(run_id)
+                failures = 0
+            except Early:
+                continue
             except Exception as error:  # one run that fails must not hold up the others
-                failures.append(error)
-                if len(failures) >= PATIENCE:
+                failure, failures = failure or error, failures + 1
+                if failures >= PATIENCE:
                     break
-        for experiment_id, study, founded in sorted(self._to_view):
-            write_views(self.store.client, experiment_id, study, created=founded)
-        self._to_view.clear()
-        if failures:
-            raise failures[0]
+        if failures < PATIENCE:
+            self.courier.save_views()
+        if failure:
+            raise failure
         return published
-
-    def _publish(self, run_id: str) -> bool:
-        run = self.journal.run(run_id)
-        begun = run.begun()
-        if begun is None:
-            return False
-        identity = begun["identity"]
-        experiment_id, store = self.store.experiment(identity["experiment"])
-        cursor = self._cursor(run_id)
-        if cursor is None or cursor.store != store:
-            cursor = self._address(run_id, experiment_id, store)
-        events, offset = run.since(cursor.offset)
-        if not events:
-            return False
-        if cursor.active:
-            try:
-                deliver(self.store.client, experiment_id, cursor.mlflow_id, run, events)
-            except Exception as error:
-                if not is_refused(error):
-                    raise
-                log.warning("MLflow refuses run %s, which stays in the journal only: %s", run_id, _line(error))
-        self._keep(run_id, Cursor(offset, cursor.mlflow_id, store, cursor.active))
-        if identity["kind"] in (Kind.study, Kind.trial) and any(event["event"] in ("begin", "end") for event in events):
-            self._to_view.add((experiment_id, identity["study"], self._founded(run_id)))
-        return True
-
-    def _founded(self, run_id: str) -> int:
-        """When the study at the top of a run began."""
-        begun = self.journal.run(run_id).begun()
-        assert begun is not None
-        parent = begun["identity"]["parent"]
-        return self._founded(parent) if parent and self.journal.run(parent).begun() else int(begun["time"])
-
-    def _address(self, run_id: str, experiment_id: str, store: str) -> Cursor:
-        run = self.journal.run(run_id)
-        begun = run.begun()
-        assert begun is not None
-        parent = begun["identity"]["parent"]
-        if parent and self.journal.run(parent).begun():
-            self._publish(parent)
-            above = self._cursor(parent)
-            parent = above.mlflow_id if above else None
-        mlflow_id, active = find_or_create(self.store.client, run, experiment_id, parent, begun)
-        return Cursor(0, mlflow_id, store, active)
-
-    def _has_news(self, run_id: str) -> bool:
-        cursor = self._cursor(run_id)
-        if cursor is None or self.journal.run(run_id).events.stat().st_size > cursor.offset:
-            return True
-        begun = self.journal.run(run_id).begun() if not self._known(cursor) else None
-        return begun is not None and self.store.experiment(begun["identity"]["experiment"])[1] != cursor.store
-
-    def _known(self, cursor: Cursor) -> bool:
-        return cursor.store in {mark for _, mark in self.store.opened.values()}
-
-    def _undelivered(self) -> int:
-        cursors = {run_id: self._cursor(run_id) for run_id in self.journal.runs()}
-        sizes = {run_id: self.journal.run(run_id).events.stat().st_size for run_id in cursors}
-        return sum(cursor is None or cursor.offset < sizes[run_id] for run_id, cursor in cursors.items())
-
-    def _cursor(self, run_id: str) -> Cursor | None:
-        if run_id not in self._cursors:
-            try:
-                self._cursors[run_id] = Cursor(**json.loads(self._path(run_id).read_text()))
-            except (OSError, ValueError, TypeError):
-                return None
-        return self._cursors[run_id]
-
-    def _keep(self, run_id: str, cursor: Cursor) -> None:
-        self._cursors[run_id] = cursor
-        write_whole(self._path(run_id), json.dumps(asdict(cursor)).encode())
-
-    def _path(self, run_id: str) -> Path:
-        return self.journal.run(run_id).folder / f"published-{self.store.key}.json"
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:300]

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mammo_lightning.errors import TrackingError
-from mammo_lightning.tracking.files import replace_tree
+from mammo_lightning.tracking.files import PART, link_whole, replace_tree
 from mammo_lightning.tracking.servable import MANIFEST, Servable, load_servable
 
 __all__ = ["Servable", "load_servable", "save_servable"]
@@ -65,16 +65,15 @@ def save_servable(
         "calibrators": [dict(platt) for platt in calibrators],
     }
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.", suffix=PART) as scratch:
         ensemble = Path(scratch) / "servable"
-        for number, member in enumerate(members):
-            target = ensemble / "members" / str(number)
-            target.mkdir(parents=True)
-            for name in ("model.safetensors", "config.json"):
-                shutil.copy2(member / name, target / name)
+        ensemble.mkdir()
         (ensemble / MANIFEST).write_text(json.dumps(manifest, indent=2, sort_keys=True))
         model = Path(scratch) / "model"
         _save(model, ensemble, classes=classes, dtype=dtype, shape=shape, example=example, manifest=manifest)
+        for number, member in enumerate(members):  # not by MLflow, which would copy the weights
+            for name in ("model.safetensors", "config.json"):
+                link_whole(member / name, model / "artifacts" / "servable" / "members" / str(number) / name)
         replace_tree(model, folder)
     return folder
 

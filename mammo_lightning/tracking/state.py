@@ -7,9 +7,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from mammo_lightning.tracking import lines
+from mammo_lightning.tracking.files import below
 from mammo_lightning.types import Outcome
 
 Event = dict[str, Any]
+#: what an event must say to be understood; a line without it is damaged
+FIELDS = {
+    "begin": {"identity", "tags", "order"},
+    "end": {"outcome", "reason"},
+    "params": {"values"},
+    "tags": {"values"},
+    "metrics": {"values", "step"},
+    "series": {"key", "points"},
+    "artifact": {"name", "digest"},
+    "image": {"key", "step", "file", "digest"},
+    "dataset": {"name", "digest", "source", "split", "profile"},
+    "model": {"name", "folder", "digest", "metrics"},
+    "drop": {"name"},
+}
+#: events that stand for something on disk, and where they say its place
+PLACES = {"artifact": "name", "image": "file", "model": "folder"}
 
 
 @dataclass
@@ -24,10 +42,13 @@ class State:
     #: value and time by metric and step
     points: dict[tuple[str, int], tuple[float, int]] = field(default_factory=dict)
     #: the last content said under an event and its name
-    files: dict[tuple[str, str], str] = field(default_factory=dict)
+    files: dict[tuple[str, str], Event] = field(default_factory=dict)
+    #: when the last event happened
+    time: int = 0
 
     def take(self, event: Event) -> None:
         """Add one event."""
+        self.time = max(self.time, event["time"])
         match event["event"]:
             case "begin" if not self.identity:
                 self.identity = event["identity"]
@@ -46,38 +67,53 @@ class State:
                 self.points |= {(event["key"], step): (value, event["time"]) for step, value in event["points"]}
             case "model":
                 self.points |= {(key, 0): (value, time_ms) for key, (value, time_ms) in event["metrics"].items()}
-                self._remember(event)
+                self.files[address(event)] = event
             case "artifact" | "image" | "dataset":
-                self._remember(event)
+                self.files[address(event)] = event
+            case "drop":
+                for key in [key for key, kept in self.files.items() if lies_below(event["name"], kept)]:
+                    del self.files[key]
 
     def is_new_point(self, key: str, step: int, value: float) -> bool:
         """Whether a metric has another value, or none, at this step."""
         known = self.points.get((key, step))
         return known is None or repr(known[0]) != repr(value)  # by repr, for NaN is not equal to itself
 
-    def is_new_file(self, event: str, content: Mapping[str, Any]) -> bool:
-        """Whether this content was not the last one said under its name."""
-        return self.files.get(_address(event, content)) != _content(content)
+    def holds(self, event: Mapping[str, Any]) -> bool:
+        """Whether this content was the last one said under its name, and is kept still."""
+        known = self.files.get(address(event))
+        return known is not None and _content(known) == _content(event)
 
-    def _remember(self, event: Event) -> None:
-        self.files[_address(event["event"], event)] = _content(event)
+    def below(self, prefix: str) -> list[Event]:
+        """What stands for something at or below a prefix."""
+        return [event for event in self.files.values() if lies_below(prefix, event)]
 
 
 def parse(line: bytes) -> Event | None:
-    """The event of one line; None for a torn one."""
-    try:
-        event = json.loads(line)
-    except ValueError:  # also where a torn line ends in half a character
+    """The event of one line; None for a torn or damaged one."""
+    event = lines.parse(line)
+    if event is None or not isinstance(event.get("time"), int) or not isinstance(event.get("event"), str):
         return None
-    return event if isinstance(event, dict) and "event" in event and "time" in event else None
+    return event if FIELDS.get(event["event"], set()) <= event.keys() else None
 
 
-def _address(event: str, content: Mapping[str, Any]) -> tuple[str, str]:
-    return event, str(content.get("file", content.get("name")))
+def address(event: Mapping[str, Any]) -> tuple[str, str]:
+    """An event's kind, and the name under which it replaces what was said before."""
+    return event["event"], str(event.get("file", event.get("name")))
 
 
-def _content(content: Mapping[str, Any]) -> str:
-    fields = {key: value for key, value in content.items() if key not in {"time", "event"}}
+def place(event: Mapping[str, Any]) -> str:
+    """Where the thing an event stands for is kept: an artifact by its name, an image or model by its path."""
+    return str(event[PLACES[event["event"]]])
+
+
+def lies_below(prefix: str, event: Mapping[str, Any]) -> bool:
+    """Whether an event stands for something at or below a prefix."""
+    return event["event"] in PLACES and below(prefix, place(event))
+
+
+def _content(event: Mapping[str, Any]) -> str:
+    fields = {key: value for key, value in event.items() if key not in {"time", "event"}}
     if "metrics" in fields:  # a model's: the times they carry do not make them others
         fields["metrics"] = {key: value for key, (value, _) in fields["metrics"].items()}
     return json.dumps(fields, sort_keys=True)

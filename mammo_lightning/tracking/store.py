@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 from filelock import FileLock
 
 from mammo_lightning.errors import TrackingError
+from mammo_lightning.tracking.patience import Patience, Patient
 from mammo_lightning.types import digest
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ DATABASE = "mlflow.db"
 _EXPECTED = "expected http(s)://host:port, sqlite:///<file> or postgresql://user@host/name"
 _CURE = "Leave --tracking-uri out for the local database"
 _SERVERS = ("http", "https")
-_DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 
 
 def default_uri(mlruns: Path) -> str:
@@ -32,7 +33,7 @@ def check_uri(uri: str) -> str:
     """The address as it is used: a relative database file is made absolute; anything else wrong raises."""
     scheme, sign, rest = uri.partition("://")
     kind = scheme.partition("+")[0]
-    if not sign or kind not in (*_SERVERS, *_DATABASES):
+    if not sign or kind not in (*_SERVERS, *DATABASES):
         raise TrackingError(f"tracking URI {public(uri)!r} names no server or database; {_EXPECTED}. {_CURE}")
     if kind == "sqlite":
         path = rest.removeprefix("/")
@@ -50,7 +51,7 @@ def check_uri(uri: str) -> str:
         complete = False
     if not complete or any(character.isspace() for character in uri):
         raise TrackingError(f"tracking URI {public(uri)!r} has no valid host and port; {_EXPECTED}. {_CURE}")
-    if kind in _DATABASES:
+    if kind in DATABASES:
         _check_driver(uri, scheme)
     return uri
 
@@ -89,6 +90,14 @@ def way_in(uri: str | None, mlruns: Path) -> str:
     return f"`mlflow server --backend-store-uri {quote(public(check_uri(uri)))} --host 127.0.0.1`"
 
 
+def sync_command(store: Store) -> str:
+    """What delivers the rest later."""
+    command = "python -m experiments.sync"
+    if store.mlruns != Path("mlruns").resolve():
+        command += f" --mlruns {quote(str(store.mlruns))}"
+    return command if store.uri == default_uri(store.mlruns) else f"{command} --tracking-uri {quote(public(store.uri))}"
+
+
 def public(uri: str) -> str:
     """An address without its password."""
     head, sign, tail = uri.partition("://")
@@ -105,9 +114,20 @@ class Store:
         self.uri = check_uri(uri)
         self.key = digest(self.uri)
         self.mlruns = Path(mlruns).resolve()
-        self._client: Any = None
+        self._client: MlflowClient | None = None
+        self.patience = Patience()
         #: id and mark of the experiments asked for so far
         self.opened: dict[str, tuple[str, str]] = {}
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other machines may write to it."""
+        return not self.uri.startswith("sqlite")
+
+    @property
+    def is_server(self) -> bool:
+        """Whether it is asked over HTTP."""
+        return self.uri.startswith(_SERVERS)
 
     @property
     def client(self) -> MlflowClient:
@@ -115,10 +135,11 @@ class Store:
         if self._client is None:
             from mlflow import MlflowClient
 
-            for noisy in ("alembic", "mlflow.store.db.utils"):
-                logging.getLogger(noisy).setLevel(logging.WARNING)
-            client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
-            if self.uri.startswith(_SERVERS):
+            logging.getLogger("alembic").setLevel(logging.WARNING)
+            logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it is raised, and told in one line
+            own = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+            client = cast("MlflowClient", Patient(own, self.patience))
+            if self.is_server:
                 client.search_experiments(max_results=1)
             else:
                 self.mlruns.mkdir(parents=True, exist_ok=True)
@@ -142,8 +163,7 @@ class Store:
         from mlflow.exceptions import MlflowException
 
         # a server knows where its artifacts belong; a database would put them under the working directory
-        server = self.uri.startswith(_SERVERS)
-        location = None if server else (self.mlruns / "artifacts").as_uri()
+        location = None if self.is_server else (self.mlruns / "artifacts").as_uri()
         try:
             self.client.create_experiment(name, artifact_location=location)
         except MlflowException as error:

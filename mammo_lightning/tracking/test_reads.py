@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from mammo_lightning.datamodules.folds import TEST, Splits
-from mammo_lightning.tracking.state import parse
+from mammo_lightning.tracking import lines
 
 
 @dataclass(frozen=True)
@@ -37,16 +36,12 @@ def read_test(mlruns: Path, splits: Splits, *, study: str, run: str) -> TestRead
     path.parent.mkdir(parents=True, exist_ok=True)
     name = splits.test_digest
     with FileLock(f"{path}.lock"):
-        text = path.read_bytes() if path.exists() else b""
-        reads = [entry for line in text.splitlines() if (entry := parse(line)) and entry.get("test") == name]
+        found, _ = lines.read(path)
+        reads = [entry for line in found if (entry := lines.parse(line)) and entry.get("test") == name]
         if all(entry["run"] != run for entry in reads):
             now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
             entry = {"event": "test_read", "test": name, "study": study, "run": run, "time": now}
-            with path.open("ab") as stream:
-                torn = b"\n" if text and not text.endswith(b"\n") else b""
-                stream.write(torn + json.dumps(entry).encode() + b"\n")
-                stream.flush()
-                os.fsync(stream.fileno())
+            lines.append(path, json.dumps(entry).encode() + b"\n", flush=True)
             reads.append(entry)
     rows = np.flatnonzero(splits.fold == TEST)
     return TestRead(rows, len(reads), len({entry["study"] for entry in reads}))

@@ -8,7 +8,6 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mammo_lightning.tracking.batch import log
 from mammo_lightning.tracking.charts import Chart, bar, collapsed, images, line, parallel, scatter, section
 from mammo_lightning.types import Kind, digest
 
@@ -38,19 +37,16 @@ def leaderboard_link(base: str, experiment_id: str, key: str) -> str:
     return f"{base.rstrip('/')}/#/experiments/{experiment_id}/runs?{query}"
 
 
-def write_views(client: MlflowClient, experiment_id: str, study: str, *, created: int = 0) -> str:
-    """Save the views of a study with its experiment; returns the leaderboard's key. A failure is only a warning."""
-    try:
-        known = client.get_experiment(experiment_id).tags
-        for view, state in _states(study, _tuned(client, experiment_id, study)).items():
-            packed = "deflate;" + base64.b64encode(zlib.compress(json.dumps(state).encode(), 9)).decode()
-            content = {"name": f"{study} · {view}", "createdAt": created, "updatedAt": created, "state": packed}
-            tag, text = TAG + view_key(study, view), json.dumps(content, ensure_ascii=False)
-            if known.get(tag) != text:
-                client.set_experiment_tag(experiment_id, tag, text)
-        _note(client, experiment_id)
-    except Exception as error:  # charts that are missing are no reason to stop
-        log.warning("the saved views of study %r could not be written: %s", study, error)
+def save_views(client: MlflowClient, experiment_id: str, study: str, *, created: int = 0) -> str:
+    """Save the views of a study with its experiment; returns the leaderboard's key."""
+    known = client.get_experiment(experiment_id).tags
+    for view, state in _states(study, _tuned(client, experiment_id, study)).items():
+        packed = "deflate;" + base64.b64encode(zlib.compress(json.dumps(state).encode(), 9)).decode()
+        content = {"name": f"{study} · {view}", "createdAt": created, "updatedAt": created, "state": packed}
+        tag, text = TAG + view_key(study, view), json.dumps(content, ensure_ascii=False)
+        if known.get(tag) != text:
+            client.set_experiment_tag(experiment_id, tag, text)
+    _note(client, experiment_id)
     return view_key(study, LEADERBOARD)
 
 

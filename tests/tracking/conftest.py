@@ -1,4 +1,5 @@
 import shutil
+import socket
 
 import pytest
 
@@ -19,3 +20,11 @@ def mlruns(tmp_path, empty_database):
     folder.mkdir()
     shutil.copy(empty_database, folder / "mlflow.db")
     return folder
+
+
+@pytest.fixture
+def nowhere():
+    """An address at which nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{probe.getsockname()[1]}"

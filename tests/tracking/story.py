@@ -2,6 +2,8 @@
 
 import struct
 import zlib
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -47,19 +49,77 @@ def scored(run, skill: float):
     return auc
 
 
-def small_study(journal: Journal, trials: int = 2) -> str:
+def small_study(journal: Journal, trials: int = 2, name: str = "demo-1") -> str:
     """A study with a reference, trials and a final run; returns the id of the study's run."""
-    study = begin(journal.run("demo-1"), "study", "demo")
-    scored(begin(journal.run("demo-1.reference"), "reference", "reference linear", parent="demo-1"), 1.0)
-    journal.run("demo-1.reference").end("completed")
+    top = journal.run(name)
+    study = begin(top, "study", "demo")
+    scored(begin(journal.run(f"{name}.reference"), "reference", "reference linear", parent=name), 1.0)
+    journal.run(f"{name}.reference").end("completed")
     for slot in range(trials):
-        run = begin(journal.run(f"demo-1.t{slot:03d}"), "trial", f"t{slot:03d} hyper", parent="demo-1", trial=str(slot))
+        run = begin(journal.run(f"{name}.t{slot:03d}"), "trial", f"t{slot:03d} hyper", parent=name, trial=str(slot))
         run.params({"learning_rate": 0.001 * (slot + 1), "log10_learning_rate": -3 + 0.1 * slot, "depth": slot})
         run.dataset("synthetic", "d1", "synthetic", split="folds1", profile={"images": 100})
         scored(run, 1.0 + 0.2 * ((slot * 5) % 7))
         run.end("completed")
-    scored(begin(journal.run("demo-1.final"), "final", "final-t001", parent="demo-1"), 1.9)
-    journal.run("demo-1.final").end("completed")
+    scored(begin(journal.run(f"{name}.final"), "final", "final-t001", parent=name), 1.9)
+    journal.run(f"{name}.final").end("completed")
     study.note("final: AUC 0.9")
     study.end("completed")
-    return "demo-1"
+    return name
+
+
+def model_folder(folder: Path, text: str = "w") -> Path:
+    """What MLflow takes for a model."""
+    from mlflow.models import Model
+
+    folder.mkdir(exist_ok=True, parents=True)
+    (folder / "weights").write_text(text)
+    Model(flavors={"python_function": {"loader_module": "mlflow.pyfunc.model"}}).save(str(folder / "MLmodel"))
+    return folder
+
+
+def everything(client, experiment: str) -> dict[str, object]:
+    """All a reader can see of the runs of an experiment, by journal id: what must neither be lost nor doubled."""
+    from mlflow.artifacts import download_artifacts
+
+    found = client.get_experiment_by_name(experiment).experiment_id
+    seen: dict[str, object] = {}
+    journal_ids = {run.info.run_id: run.data.tags["journal"] for run in client.search_runs([found])}
+    models = {model.model_id: model for model in client.search_logged_models([found])}
+    for run in client.search_runs([found]):
+        run_id, name = run.info.run_id, run.data.tags["journal"]
+        assert name not in seen, f"{name} is there twice"
+        points = {
+            key: sorted((each.step, each.value, each.timestamp) for each in client.get_metric_history(run_id, key))
+            for key in run.data.metrics
+        }
+        for key, history in points.items():
+            assert len({step for step, _, _ in history}) == len(history), f"{name} {key} has a point twice"
+        with TemporaryDirectory() as scratch:
+            folder = Path(download_artifacts(run_id=run_id, dst_path=scratch, tracking_uri=client.tracking_uri))
+            files = contents(folder)
+            own = [models.pop(output.model_id) for output in run.outputs.model_outputs]
+            served = [_model(client, model, Path(scratch)) for model in own]
+        tags = {key: value for key, value in run.data.tags.items() if key != "mlflow.parentRunId"}
+        parent = journal_ids.get(run.data.tags.get("mlflow.parentRunId", ""))
+        datasets = [(each.dataset.name, each.dataset.digest) for each in run.inputs.dataset_inputs]
+        times = (run.info.status, run.info.start_time, run.info.end_time)
+        seen[name] = (times, tags, parent, run.data.params, points, files, datasets, served)
+    assert not models, "a model belongs to no run"
+    return seen
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Names and bytes of all files."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def _model(client, model, scratch: Path) -> tuple[object, ...]:
+    from mlflow.artifacts import download_artifacts
+
+    place = scratch / model.model_id
+    place.mkdir()
+    download_artifacts(artifact_uri=model.artifact_location, dst_path=str(place), tracking_uri=client.tracking_uri)
+    files = {name: data for name, data in contents(place).items() if not name.endswith("MLmodel")}
+    metrics = sorted((each.key, each.value, each.timestamp) for each in model.metrics or [])
+    return model.name, str(model.status), model.tags["journal"], metrics, files

@@ -1,13 +1,14 @@
 import logging
-import socket
 import sys
 import time
 from pathlib import Path
 
 import pytest
-from tracking.story import begin, png, small_study
+from tracking.story import begin, model_folder, png, small_study
 
 from mammo_lightning.errors import TrackingError
+from mammo_lightning.tracking.cursors import Cursor, Cursors
+from mammo_lightning.tracking.deliver import deliver, find_or_create
 from mammo_lightning.tracking.journal import Journal
 from mammo_lightning.tracking.publish import Publisher, check_uri, default_uri
 from mammo_lightning.tracking.store import public
@@ -50,15 +51,6 @@ def contents(publisher):
     return seen
 
 
-def model_folder(folder: Path, text: str = "w") -> Path:
-    from mlflow.models import Model
-
-    folder.mkdir(exist_ok=True)
-    (folder / "weights").write_text(text)
-    Model(flavors={"python_function": {"loader_module": "mlflow.pyfunc.model"}}).save(str(folder / "MLmodel"))
-    return folder
-
-
 def test_publishing_twice_or_without_cursors_doubles_nothing(journal, publisher, mlruns, tmp_path):
     small_study(journal)
     trial = journal.run("demo-1.t001")
@@ -68,7 +60,7 @@ def test_publishing_twice_or_without_cursors_doubles_nothing(journal, publisher,
     first = contents(publisher)
     assert set(first) == set(journal.runs())
     assert publisher.publish_all() == 0
-    for cursor in mlruns.glob("journal/*/published-*.json"):
+    for cursor in mlruns.glob("journal/published-*.jsonl"):
         cursor.unlink()
     anew = Publisher(Journal(mlruns), default_uri(mlruns), mlruns)
     assert anew.publish_all() == 5
@@ -127,6 +119,18 @@ def test_a_run_that_is_taken_up_again_runs_and_ends_once(journal, publisher):
     assert (done.info.run_id, done.info.status, done.data.metrics) == (again.info.run_id, "FINISHED", {"val_auc": 0.9})
 
 
+def test_a_run_taken_up_again_between_two_deliveries_keeps_no_stale_reason(journal, publisher):
+    run = begin(journal.run("a"))
+    run.end("interrupted", "signal")
+    publisher.publish_all()
+    begin(run)
+    run.end("completed")
+    publisher.publish_all()
+    tags = runs(publisher)["a"].data.tags
+    assert tags["outcome"] == "completed"
+    assert "reason" not in tags
+
+
 def test_a_model_is_shown_with_its_run_and_can_be_registered(journal, publisher, tmp_path):
     import mlflow
 
@@ -164,8 +168,8 @@ def test_a_deleted_run_stays_deleted_and_holds_up_nobody(journal, publisher, mlr
     journal.run("b").metrics({"val_auc": 0.2})
     with caplog.at_level(logging.WARNING, TRACKING):
         publisher.publish_all()
-    assert "refuses run a" in caplog.text
-    for cursor in mlruns.glob("journal/*/published-*.json"):
+    assert "run a was deleted in MLflow, and stays in the journal only" in caplog.text
+    for cursor in mlruns.glob("journal/published-*.jsonl"):
         cursor.unlink()
     Publisher(journal, default_uri(mlruns), mlruns).publish_all()
     assert {name: run.data.metrics for name, run in runs(publisher).items()} == {"b": {"val_auc": 0.2}}
@@ -188,9 +192,8 @@ def test_a_database_that_was_thrown_away_is_filled_again(journal, publisher, mlr
 def test_the_thread_delivers_while_the_study_runs_and_the_rest_at_the_end(journal, publisher, mlruns):
     run = begin(journal.run("a"))
     publisher.start()
-    cursor = run.folder / f"published-{publisher.store.key}.json"
     deadline = time.monotonic() + 30
-    while not cursor.exists() and time.monotonic() < deadline:
+    while publisher.undelivered() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert runs(publisher)["a"].info.status == "RUNNING"
     run.metrics({"val_auc": 0.5})
@@ -200,20 +203,22 @@ def test_the_thread_delivers_while_the_study_runs_and_the_rest_at_the_end(journa
     assert (done.info.status, done.data.metrics) == ("FINISHED", {"val_auc": 0.5})
 
 
-def test_a_server_that_is_down_costs_a_warning(journal, mlruns, caplog):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    uri = f"http://127.0.0.1:{port}"
+def test_a_server_that_is_down_costs_a_warning(journal, mlruns, caplog, nowhere):
     begin(journal.run("a")).end("completed")
-    publisher = Publisher(journal, uri, mlruns)
+    publisher = Publisher(journal, nowhere, mlruns)
     with caplog.at_level(logging.WARNING, TRACKING):
         publisher.start()
-        publisher.close(timeout=20)
-    assert "retrying meanwhile" in caplog.text
-    assert "1 runs are not, or not wholly, in MLflow" in caplog.text
-    assert publisher._thread is not None
-    assert not publisher._thread.is_alive()
+        deadline = time.monotonic() + 30
+        while not caplog.records and time.monotonic() < deadline:
+            time.sleep(0.05)
+        publisher.close()
+    during, after = [record.getMessage() for record in caplog.records]
+    assert "retrying meanwhile" in during
+    assert "1 run is not, or not wholly, in MLflow" in after
+    assert f"`python -m experiments.sync --mlruns {mlruns} --tracking-uri {nowhere}` delivers" in after
+    assert not publisher.hanging
+    with pytest.raises(TrackingError, match=r"does not answer; `python -m experiments.sync"):
+        publisher.link("a")
     with pytest.raises(TrackingError, match=r"cannot publish to http:"):
         publisher.publish_all()
     later = Publisher(journal, default_uri(mlruns), mlruns)
@@ -281,3 +286,98 @@ def test_addresses_that_are_right_pass_and_passwords_are_not_shown(tmp_path, mon
     assert public("postgresql://me:secret@host/mlflow") == "postgresql://me@host/mlflow"
     with pytest.raises(TrackingError, match="me@host"):
         check_uri("postgresql://me:secret@host:port/mlflow")
+
+
+def dropped(publisher):
+    """Files below models of run a, and its logged models."""
+    client, run = publisher.store.client, runs(publisher)["a"]
+    files = [
+        each.path for folder in ("models/f0", "models/f1") for each in client.list_artifacts(run.info.run_id, folder)
+    ]
+    return sorted(files), [model.name for model in client.search_logged_models(["1"])]
+
+
+def test_what_is_dropped_is_deleted_in_mlflow_and_what_never_got_there_is_no_matter(
+    journal, publisher, mlruns, tmp_path, caplog
+):
+    run = begin(journal.run("a"))
+    for name in ("models/f0/config.json", "models/f1/config.json", "kept.txt"):
+        run.write(name, "x")
+    run.model(model_folder(tmp_path / "m"), "final", {})
+    publisher.publish_all()
+    assert dropped(publisher) == (["models/f0/config.json", "models/f1/config.json"], ["final"])
+    (place,) = [model.artifact_location for model in publisher.store.client.search_logged_models(["1"])]
+    run.drop("models/")
+    run.write("models/f1/config.json", "again")
+    run.write("models/f0/never.json", "x")
+    run.model(model_folder(tmp_path / "m", "never"), "other", {})
+    run.drop("models/f0")
+    run.drop("models/other")
+    with caplog.at_level(logging.WARNING, TRACKING):
+        publisher.publish_all()
+        assert dropped(publisher) == (["models/f1/config.json"], [])
+        assert not list(Path(place.removeprefix("file://")).glob("*"))
+        publisher.courier.cursors.path.unlink()
+        Publisher(journal, default_uri(mlruns), mlruns).publish_all()
+    assert dropped(publisher) == (["models/f1/config.json"], [])
+    assert not caplog.records
+    run.model(model_folder(tmp_path / "m"), "final", {})
+    publisher.publish_all()
+    assert dropped(publisher)[1] == ["final"]
+
+
+def test_what_is_dropped_while_it_is_delivered_is_left_out_in_silence(journal, publisher, monkeypatch, caplog):
+    run = begin(journal.run("a"))
+    run.write("models/f0/config.json", "x")
+    seen = run.since(0)[0]
+    run.drop("models")
+    with caplog.at_level(logging.WARNING, TRACKING):
+        mlflow_id, _ = find_or_create(
+            publisher.store.client, run, publisher.store.experiment("synthetic")[0], None, seen[0]
+        )
+        deliver(publisher.store.client, "1", mlflow_id, run, seen)
+        assert not caplog.records
+        run.write("gone.txt", "x").unlink()
+        publisher.publish_all()
+    assert "artifact 'gone.txt' was left out" in caplog.text
+
+
+def test_a_run_created_twice_is_one_whoever_asks(journal, publisher):
+    client, experiment = publisher.store.client, publisher.store.experiment("synthetic")[0]
+    ghosts = [client.create_run(experiment, 1, {"journal": "a"}).info.run_id for _ in range(3)]
+    run = begin(journal.run("a"))
+    publisher.publish_all()
+    assert runs(publisher)["a"].info.run_id == min(ghosts)
+    late = client.create_run(experiment, 1, {"journal": "a"}).info.run_id
+    run.metrics({"val_auc": 0.5})
+    publisher.courier.cursors.path.unlink()
+    publisher.publish_all()
+    assert runs(publisher)["a"].info.run_id == min(ghosts)
+    assert client.get_run(late).info.lifecycle_stage == "deleted"
+
+
+def test_a_journal_torn_in_the_middle_of_a_line_is_delivered_all_the_same(journal, publisher):
+    run = begin(journal.run("a"))
+    with run.events.open("ab") as stream:
+        stream.write(b'{"time": 1, "ev')
+    assert publisher.publish_all() == 1
+    assert publisher.undelivered() == []
+    assert publisher.publish_all() == 0
+    run.metrics({"val_auc": 0.5})
+    assert publisher.undelivered() == ["a"]
+    publisher.publish_all()
+    assert runs(publisher)["a"].data.metrics == {"val_auc": 0.5}
+
+
+def test_cursors_are_compacted_and_read_by_others_meanwhile(tmp_path):
+    mine, others = Cursors(tmp_path / "cursors.jsonl"), Cursors(tmp_path / "cursors.jsonl")
+    for number in range(1100):
+        mine.keep(f"r{number % 3}", Cursor(number, "id", "store", "e"))
+        if number == 500:
+            others.refresh()
+    assert len((tmp_path / "cursors.jsonl").read_text().splitlines()) < 200
+    with (tmp_path / "cursors.jsonl").open("ab") as stream:
+        stream.write(b'{"run": "r0", "offset": 1}\n{"run": "r0", "off')
+    mine.keep("r9", Cursor(9, "id", "store", "e"))
+    expected = {"r0": 1098, "r1": 1099, "r2": 1097, "r9": 9}
+    assert {run: cursor.offset for run, cursor in others.refresh().items()} == expected

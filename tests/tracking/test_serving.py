@@ -114,3 +114,10 @@ def test_what_is_no_ensemble_is_said(tmp_path):
         save(tmp_path, calibrators=PLATTS[:1])
     with pytest.raises(DataError, match=r"no servable.json in"):
         load_servable(tmp_path)
+
+
+def test_weights_are_shared_with_the_fits_not_copied(tmp_path):
+    folder, members = save(tmp_path)
+    for number, member in enumerate(members):
+        served = folder / "artifacts" / "servable" / "members" / str(number) / "model.safetensors"
+        assert served.samefile(member / "model.safetensors")

@@ -6,9 +6,10 @@ import zlib
 import pytest
 from tracking.story import small_study
 
+from mammo_lightning.errors import TrackingError
 from mammo_lightning.tracking.journal import Journal
 from mammo_lightning.tracking.publish import Publisher, default_uri
-from mammo_lightning.tracking.views import TAG, leaderboards, view_key, write_views
+from mammo_lightning.tracking.views import TAG, leaderboards, save_views, view_key
 
 
 @pytest.fixture
@@ -52,12 +53,31 @@ def test_the_leaderboard_finds_the_scored_runs_and_draws_what_was_tuned(publishe
 
 def test_newest_leaderboard_stands_last_and_foreign_views_are_left_alone(published):
     client = published.store.client
-    write_views(client, "1", "older", created=1)
+    save_views(client, "1", "older", created=1)
     client.set_experiment_tag("1", TAG + "mine", "no json")
     assert [study for _, study, _ in leaderboards(client.get_experiment("1").tags)] == ["older", "demo"]
 
 
-def test_views_that_cannot_be_written_are_only_a_warning(published, caplog):
+def test_views_that_cannot_be_written_now_are_written_later(published, monkeypatch):
+    client = published.store.client
+    for view in ("leaderboard", "learning curves"):
+        client.delete_experiment_tag("1", TAG + view_key("demo", view))
+    published.journal.run("demo-1").end("completed")
+    with monkeypatch.context() as broken:
+        broken.setattr(client._client, "set_experiment_tag", fail)
+        with pytest.raises(TrackingError, match="cannot publish to .*: ConnectionError: away"):
+            published.publish_all()
+    assert published.publish_all() == 0
+    assert TAG + view_key("demo", "leaderboard") in client.get_experiment("1").tags
+
+
+def test_views_that_mlflow_refuses_are_only_a_warning(published, caplog):
+    published.courier.to_view.add(("999", "demo", 1))
     with caplog.at_level(logging.WARNING, "mammo_lightning.tracking"):
-        assert write_views(published.store.client, "999", "demo") == view_key("demo", "leaderboard")
-    assert "could not be written" in caplog.text
+        published.publish_all()
+    assert "views of study 'demo' could not be written: MlflowException" in caplog.text
+    assert published.courier.to_view == set()
+
+
+def fail(*args, **more):
+    raise ConnectionError("away")
