@@ -17,6 +17,7 @@ from mammo_lightning.reports import Summary
 
 QUIET_SECONDS = 15  # between two plain lines
 WARNINGS = ("shortcut:", "leak:", "duplicate:", "straddle:", "label conflict:", "unreadable:", "warning:")
+SHOWN_FITS = 3  # one by one; more are counted
 PLAIN_WIDTH = 130  # where there is no terminal to ask
 
 
@@ -46,8 +47,12 @@ class Display(Progress):
         """The line of what stands now."""
         if not self.trials:
             return
-        line = f"trial {self.trial + 1}/{self.trials} · fold {self.fold + 1}/{self.folds}"
-        line += f" · epoch {self.epoch}/{self.epochs}" if self.epoch else ""
+        line = f"{self.done} of {self.trials} trials"
+        begun = [fit for fit in self.fits.values() if fit.epoch]
+        if 0 < len(begun) <= SHOWN_FITS:
+            line += " · " + ", ".join(f"{fit.label} epoch {fit.epoch}/{fit.epochs}" for fit in begun)
+        elif begun:
+            line += f" · {len(begun)} fits running"
         line += f" · best {self.best}" if self.best else ""
         left = self.seconds_left()
         line += f" · {_clock(left)} left" if left is not None else ""

@@ -14,6 +14,7 @@ from experiments.cli import pairs, run
 app = typer.Typer(add_completion=False)
 Data = "Data"
 Protocol = "Protocol"
+Machines = "Machines"
 DEMO = Path(__file__).parent / "recipes" / "demo.toml"
 
 
@@ -57,7 +58,17 @@ def tune(
     fold_seed: Annotated[int | None, option("Seed of the folds.", Protocol)] = None,
     truth: Annotated[int | None, option("synthetic: fresh patients for the true AUC.", Protocol)] = None,
     mlruns: Annotated[Path | None, option("Where everything is kept (default: mlruns).")] = None,
-    tracking_uri: Annotated[str | None, option("An MLflow server instead of the local database.")] = None,
+    tracking_uri: Annotated[str | None, option("An MLflow server instead of the local database.", Machines)] = None,
+    storage: Annotated[
+        str | None, option("A database of searches that machines share: postgresql://...", Machines)
+    ] = None,
+    workers: Annotated[int | None, option("Processes that train (default: what the machine takes).", Machines)] = None,
+    engine: Annotated[str | None, option("processes (default), or ray: an existing cluster.", Machines)] = None,
+    accelerator: Annotated[str | None, option("auto (default), cpu, gpu or mps.", Machines)] = None,
+    devices: Annotated[str | None, option("Which GPUs are leased to workers: 2, -1 (all) or 0,3.", Machines)] = None,
+    gpu_share: Annotated[float | None, option("Part of a GPU that one worker gets (default: 1).", Machines)] = None,
+    precision: Annotated[str | None, option("auto (default), 32-true, bf16-mixed or 16-mixed.", Machines)] = None,
+    keep_best: Annotated[int | None, option("Keep models of the N best trials (default: 16).")] = None,
     fresh: Annotated[bool | None, option("Start the study anew under its name.")] = None,
 ) -> None:
     """Tune a classifier on mammograms; every run goes into MLflow."""
@@ -72,6 +83,7 @@ def tune(
             chosen = pairs(given.pop(key), flag)
             keys[flag[2:]] = {**keys.get(flag[2:], {}), **chosen}
     checked = make_recipe({**keys, **given})
+    _warm_up(checked)
 
     from experiments.display import Display
 
@@ -80,14 +92,27 @@ def tune(
         progress.say("loading")
         from mammo_lightning.progress import Interrupted
         from mammo_lightning.study import run_study
+        from mammo_lightning.trials import StudyBug
 
         try:
             summary = run_study(checked, progress)
         except (Interrupted, SystemExit):  # Lightning turns the second Ctrl-C into an exit
             raise KeyboardInterrupt from None
+        except StudyBug as bug:  # not bad input: where it happened is what a developer needs
+            print(f"{bug}\na bug stopped the study; once it is mended, the same command continues", file=sys.stderr)
+            raise typer.Exit(1) from None
     from mammo_lightning.tracking.store import way_in
 
     progress.conclude(summary, way_in(checked.tracking_uri, checked.mlruns))
+
+
+def _warm_up(recipe: Any) -> None:
+    """Workers import for as long as this process does: at the same time is sooner."""
+    from mammo_lightning.engine.warm import warm_up
+    from mammo_lightning.hardware import cores
+
+    if recipe.engine == "processes" and recipe.workers != 1 and (recipe.workers or cores()) > 1:
+        warm_up()
 
 
 def _stop_at_interrupt(progress: Any) -> None:

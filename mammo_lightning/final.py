@@ -15,10 +15,12 @@ from mammo_lightning.classifiers import weights
 from mammo_lightning.datamodules.folds import RESERVE
 from mammo_lightning.evaluation.calibration import Platt
 from mammo_lightning.evaluation.metrics import measure
-from mammo_lightning.evaluation.thresholds import apply, choose
+from mammo_lightning.evaluation.thresholds import apply, choose, cross_fitted
 from mammo_lightning.preprocessing.prepare import DEFAULTS, prepare
 from mammo_lightning.training import Fit, Task, predict
 from mammo_lightning.types import Level, OperatingPoint, Predictions, Split
+
+Decide = Callable[[Predictions, Level], tuple[NDArray[np.bool_], float]]
 
 
 @dataclass(frozen=True)
@@ -86,9 +88,19 @@ def pooled(parts: list[Predictions]) -> Predictions:
 
 def at_points(
     points: Mapping[Level, OperatingPoint],
-) -> Callable[[Predictions, Level], tuple[NDArray[np.bool_], float]]:
+) -> Decide:
     """Decisions at frozen thresholds."""
     return lambda predictions, level: (apply(predictions, points[level]), points[level].threshold)
+
+
+def decide_by(rule: str, fitted_on: Predictions | None = None) -> Decide:
+    """Decisions with thresholds from the other folds; with one fold, from the inner slice it was stopped by."""
+
+    def decide(predictions: Predictions, level: Level) -> tuple[Any, float]:
+        decisions, points = cross_fitted(predictions, rule, level, fitted_on=fitted_on)
+        return decisions, float(np.mean([point.threshold for point in points.values()]))
+
+    return decide
 
 
 def true_auc(predictor: Predictor, patients: int, say: Callable[[str], None]) -> float | None:

@@ -20,7 +20,7 @@ from mammo_lightning.evaluation.statistics import (
     selection_corrected,
     within,
 )
-from mammo_lightning.final import Predictor, at_points, make_predictor, pooled, true_auc
+from mammo_lightning.final import Predictor, at_points, decide_by, make_predictor, pooled, true_auc
 from mammo_lightning.progress import Progress
 from mammo_lightning.recipe import Recipe
 from mammo_lightning.reference import REFERENCE, Reference
@@ -29,7 +29,7 @@ from mammo_lightning.tracking.journal import Journal, RunJournal
 from mammo_lightning.tracking.serving import save_servable
 from mammo_lightning.tracking.test_reads import TestRead, read_test
 from mammo_lightning.training import Fit, Task
-from mammo_lightning.trials import Trials, decide_by
+from mammo_lightning.trials import Trials, run_name
 from mammo_lightning.tuning import Goal
 from mammo_lightning.types import Kind, Level, OperatingPoint, Predictions, Split
 
@@ -75,7 +75,7 @@ class Finish:
         self._within(summary, predictions)
         self._final(summary, fits, chosen)
         if trials is not None:
-            study_metrics(self.run, trials.open(trials.search.ranked()[0].number))
+            study_metrics(self.run, trials, trials.search.ranked()[0].number)
             self._serve_best(trials)
         self.run.write("summary.md", summary.markdown())
         last = summary.rows[-1]
@@ -99,7 +99,7 @@ class Finish:
             )
             return
         slots = [trial.number for trial in trials.search.completed()]
-        tables = [Predictions.read(trials.open(slot).artifacts / "predictions.parquet") for slot in slots]
+        tables = [trials.predictions(slot) for slot in slots]
         at = [table.at(self.goal.level) for table in tables]
         estimate = selection_corrected(at, replicates=500, seed=self.recipe.seed)
         bounds = {"corrected_auc": estimate.value, "corrected_auc_lo": estimate.lo, "corrected_auc_hi": estimate.hi}
@@ -205,8 +205,10 @@ class Finish:
         )
 
     def _serve_best(self, trials: Trials) -> None:
-        for trial in trials.search.ranked()[:SERVED]:
+        for trial in trials.search.ranked()[: min(SERVED, trials.keep)]:
             run = trials.open(trial.number)
+            if run.begun() is None:
+                continue  # made on another machine, which alone writes to its run
             predictor = make_predictor(self.task, trials.fits(trial.number))
             point = predictor.points(self.goal.rule)[0][self.goal.level]
             self._serve(run, predictor, point.threshold, f"t{trial.number:03d}")
@@ -239,10 +241,12 @@ class Finish:
         )
 
 
-def study_metrics(run: RunJournal, best: RunJournal) -> None:
+def study_metrics(run: RunJournal, trials: Trials, slot: int) -> None:
     """The best trial's headline on its study."""
-    headline = {
-        name: value for name, value in best.read_metrics().items() if name.startswith("val_") and "/" not in name
-    }
-    run.metrics({f"best_{name}": value for name, value in headline.items()})
-    run.tags({"best_trial": best.read_tags().get("trial", ""), "best": json.dumps(best.identity["name"])})
+    best = trials.open(slot)
+    if best.begun() is not None:
+        headline = {
+            name: value for name, value in best.read_metrics().items() if name.startswith("val_") and "/" not in name
+        }
+        run.metrics({f"best_{name}": value for name, value in headline.items()})
+    run.tags({"best_trial": str(slot), "best": json.dumps(run_name(slot, trials.search.finished()[slot].params))})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from mammo_lightning.errors import SettingsError, TrackingError
+from mammo_lightning.ledger import Ledger, check_free
 
 
 @contextmanager
@@ -27,24 +27,22 @@ def claimed(mlruns: Path, name: str) -> Iterator[None]:
         raise TrackingError(f"study {name!r} is being run by another process; wait for it, or pass --name") from None
 
 
-def identify(mlruns: Path, name: str, frozen: Mapping[str, Any], *, fresh: bool) -> str:
+def identify(ledger: Ledger, name: str, frozen: Mapping[str, Any], *, fresh: bool) -> str:
     """The journal id of the study called `name`: new, or the one begun with the same frozen settings."""
-    path = mlruns / "studies" / f"{name}.json"
+    if fresh and (known := ledger.known(name)):
+        check_free(ledger, lead_key(known[0]), name)
+    identity, begun = ledger.found(name, frozen, fresh=fresh)
     wanted = json.loads(json.dumps(frozen, sort_keys=True, default=str))
-    if path.exists() and not fresh:
-        known = json.loads(path.read_text())
-        if known["frozen"] != wanted:
-            changed = [
-                key for key in sorted({*wanted, *known["frozen"]}) if wanted.get(key) != known["frozen"].get(key)
-            ]
-            shown = "; ".join(f"{key}: was {known['frozen'].get(key)!r}, now {wanted.get(key)!r}" for key in changed)
-            raise SettingsError(
-                f"study {name!r} was begun with other settings ({shown}); pass the former ones to continue it, "
-                "--fresh to start it anew, or --name for another study"
-            )
-        return str(known["id"])
-    identity = f"{name}-{secrets.token_hex(3)}"
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps({"id": identity, "frozen": wanted}, indent=2))
-    part.replace(path)
+    if begun != wanted:
+        changed = [key for key in sorted({*wanted, *begun}) if wanted.get(key) != begun.get(key)]
+        shown = "; ".join(f"{key}: was {begun.get(key)!r}, now {wanted.get(key)!r}" for key in changed)
+        raise SettingsError(
+            f"study {name!r} was begun with other settings ({shown}); pass the former ones to continue it, "
+            "--fresh to start it anew, or --name for another study"
+        )
     return identity
+
+
+def lead_key(run_id: str) -> str:
+    """What is held by whoever makes all of a study but its trials: the reference, and the final."""
+    return f"{run_id}.lead"

@@ -12,6 +12,7 @@ from mammo_lightning.errors import SettingsError, TrackingError, one_of
 from mammo_lightning.progress import Progress
 from mammo_lightning.recipe import Recipe
 from mammo_lightning.registry import DATASETS
+from mammo_lightning.tracking.store import DATABASES, check_uri, public
 
 #: keys of a recipe that belong to single datasets
 OWN = ("patient_from", "table", "positive", "sampling", "patients", "trap")
@@ -47,3 +48,32 @@ def writable(folder: Path) -> Path:
         raise TrackingError(
             f"--mlruns '{folder}' cannot be written to ({error.strerror}); pass --mlruns DIR"
         ) from error
+
+
+def default_storage(mlruns: Path) -> str:
+    """The local database of searches."""
+    return f"sqlite:///{mlruns.resolve() / 'studies.db'}"
+
+
+def check_storage(url: str) -> str:
+    """The address of a database of searches; anything else raises."""
+    if url.partition("://")[0].partition("+")[0] not in DATABASES:
+        raise TrackingError(
+            f"--storage {public(url)!r} names no database; expected postgresql://user@host/name or sqlite:///<file>. "
+            "Leave --storage out for the local one"
+        )
+    try:
+        return check_uri(url)
+    except TrackingError as error:
+        raise TrackingError(
+            str(error).replace("tracking URI", "--storage").replace("--tracking-uri", "--storage")
+        ) from None
+
+
+def disk_message(error: OSError | str) -> str:
+    """A disk that is full, or cannot be written to, in one line."""
+    detail = error if isinstance(error, str) else f"{error.strerror or error} ({error.filename or 'no file named'})"
+    return (
+        f"the disk refused to be written to: {detail}. Nothing that was finished is lost; make room "
+        "(`python -m experiments.gc` frees models of losing trials), then give the same command again"
+    )

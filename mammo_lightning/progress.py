@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
+
+
+@dataclass
+class RunningFit:
+    """A fit as it is shown."""
+
+    label: str
+    epochs: int
+    epoch: int = 0
 
 
 class Progress:
@@ -14,12 +24,11 @@ class Progress:
     """
 
     def __init__(self) -> None:
-        self.trial, self.trials = 0, 0
-        self.fold, self.folds = 0, 0
-        self.epoch, self.epochs = 0, 0
+        self.trials, self.done, self.folds, self.workers = 0, 0, 0, 1
         self.best = ""
         self.stopping = False
-        self._fits, self._spent, self._started = 0, 0.0, 0.0
+        self.fits: dict[str, RunningFit] = {}
+        self._ended, self._began = 0, 0.0
 
     def update(self, **changes: Any) -> None:
         """Change some of what is shown."""
@@ -27,21 +36,31 @@ class Progress:
             setattr(self, name, value)
         self.show()
 
-    def fit_started(self) -> None:
-        """A fit begins: the time left is judged from the fits before."""
-        self._started = time.monotonic()
+    def fit_started(self, key: str, label: str, epochs: int) -> None:
+        """A fit was handed to a worker."""
+        self._began = self._began or time.monotonic()
+        self.fits[key] = RunningFit(label, epochs)
+        self.show()
 
-    def fit_ended(self) -> None:
-        """A fit that was trained now (not read from disk) has ended."""
-        self._fits, self._spent = self._fits + 1, self._spent + time.monotonic() - self._started
+    def epoch(self, key: str, epoch: int) -> None:
+        """A fit has finished an epoch."""
+        if key in self.fits:
+            self.fits[key].epoch = epoch
+        self.show()
+
+    def fit_ended(self, key: str, *, counts: bool = True) -> None:
+        """A fit has ended; one that was read from disk or stopped says nothing of how long they take."""
+        fit = self.fits.pop(key, None)
+        self._ended += fit is not None and counts and fit.epoch > 0
+        self.show()
 
     def seconds_left(self) -> float | None:
-        """Time left, from the mean time of a fit, or None before the first has ended."""
-        if not self._fits or not self.folds:
+        """Time left, from the pace so far, or None before the first fit has ended."""
+        if not self._ended or not self.folds:
             return None
-        left = (self.trials - self.trial - 1) * self.folds + self.folds - self.fold
-        done = self.epoch / self.epochs if self.epochs else 0.0
-        return max(0.0, (left - done) * self._spent / self._fits)
+        begun = sum(fit.epoch / max(1, fit.epochs) for fit in self.fits.values())
+        pace = (time.monotonic() - self._began) / (self._ended + begun)
+        return max(0.0, ((self.trials - self.done) * self.folds - begun) * pace)
 
     def say(self, line: str) -> None:
         """A line that stays."""

@@ -54,7 +54,16 @@ class Recipe(BaseModel):
 
     mlruns: Path = Field(Path("mlruns"), strict=False)
     tracking_uri: str | None = None
+    storage: str | None = None
     fresh: bool = False
+    keep_best: int = Field(16, ge=1)
+
+    workers: int | None = Field(None, ge=1, le=1024)
+    engine: Literal["processes", "ray"] = "processes"
+    accelerator: str = "auto"
+    devices: str | None = None
+    gpu_share: float = Field(1.0, gt=0, le=1)
+    precision: str = "auto"
 
     @field_validator("objective")
     @classmethod

@@ -10,13 +10,12 @@ from typing import Any
 from mammo_lightning import record
 from mammo_lightning.classifiers import weights
 from mammo_lightning.datamodules.folds import HOLD_OUT
-from mammo_lightning.final import pooled
+from mammo_lightning.final import decide_by, pooled
 from mammo_lightning.progress import Interrupted, Progress
 from mammo_lightning.registry import CLASSIFIERS
 from mammo_lightning.space import DATA, make_space
 from mammo_lightning.tracking.journal import RunJournal
 from mammo_lightning.training import Fit, Task, fit
-from mammo_lightning.trials import decide_by
 from mammo_lightning.tuning import Goal, tune_in_memory
 from mammo_lightning.types import Predictions, digest, seed_from
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
 from mammo_lightning.evaluation.statistics import Estimate
 
@@ -33,14 +32,14 @@ class Summary:
     lines: list[str] = field(default_factory=list)
     link: str = ""
 
-    def write(self, path: Path) -> None:
-        """Keep it, to be shown again when there is nothing left to do."""
-        path.write_text(json.dumps(asdict(self), indent=2))
+    def dumps(self) -> str:
+        """As text, to be shown again when there is nothing left to do."""
+        return json.dumps(asdict(self))
 
     @classmethod
-    def read(cls, path: Path) -> Summary:
-        """Read what `write` wrote."""
-        kept = json.loads(path.read_text())
+    def loads(cls, text: str) -> Summary:
+        """Read what `dumps` wrote."""
+        kept = json.loads(text)
 
         def estimate(values: dict[str, float] | None) -> Estimate | None:
             return Estimate(**values) if values else None

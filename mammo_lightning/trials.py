@@ -1,53 +1,93 @@
-"""The trials of one search: each slot trained over its folds, journaled, and told to Optuna."""
+"""The trials of one search: each slot's fits handed to the engine, journaled, and told to Optuna."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 
 from mammo_lightning import record
-from mammo_lightning.errors import SettingsError
-from mammo_lightning.evaluation.thresholds import cross_fitted
-from mammo_lightning.final import pooled
+from mammo_lightning.elsewhere import Elsewhere
+from mammo_lightning.engine.base import Engine, Failure, Job, Result
+from mammo_lightning.errors import SettingsError, TrackingError
+from mammo_lightning.final import decide_by, pooled
+from mammo_lightning.opening import disk_message
 from mammo_lightning.progress import Interrupted, Progress
+from mammo_lightning.retention import free
 from mammo_lightning.space import Space
 from mammo_lightning.tracking.journal import Journal, RunJournal
-from mammo_lightning.training import Diverged, Fit, Task, fit, load_fit
+from mammo_lightning.training import Fit, Task, load_fit
 from mammo_lightning.tuning import Goal, Search, Trial
-from mammo_lightning.types import Kind, Level, Outcome, Predictions, seed_from
+from mammo_lightning.types import Kind, Outcome, Predictions, seed_from
+
+POLL_SECONDS = 2.0  # between looks at what other machines do
 
 
-class Hopeless(Exception):
-    """A trial that was pruned."""
+class StudyBug(Exception):
+    """The code failed in a fit; the message is what the worker saw."""
+
+
+@dataclass
+class Running:
+    """A slot that is being worked on."""
+
+    trial: Trial
+    run: RunJournal
+    settings: dict[str, Any]
+    waiting: list[int]
+    done: dict[int, Fit] = field(default_factory=dict)
+    #: folds told to the pruner, in order whatever order they ended in
+    told: int = 0
+
+    @property
+    def slot(self) -> int:
+        """Its slot."""
+        return int(self.trial.number)
 
 
 @dataclass
 class Trials:
-    """Runs the slots of one search one after another, and goes on where an earlier process stopped."""
+    """Runs the slots of one search on an engine, and goes on where an earlier process stopped."""
 
     search: Search
     task: Task
     goal: Goal
     space: Space
     journal: Journal
-    parent: RunJournal
-    prefix: str
+    parent: str
     tags: Mapping[str, str]
     seed: int
     progress: Progress
+    engine: Engine
+    elsewhere: Elsewhere
+    keep: int = 16
+    running: dict[int, Running] = field(default_factory=dict)
+    freed: set[int] = field(default_factory=set)
 
     def run(self, trials: int) -> int:
-        """Finish all slots; returns the best one's."""
+        """Finish all slots, together with whoever else works on them; returns the best one's."""
         self.progress.update(trials=trials, folds=len(self.task.splits.folds))
-        done = self.search.finished()
-        for slot in range(trials):
-            if slot not in done:
-                self._run_slot(slot)
-            self._tell_best()
+        try:
+            while len(done := self.search.finished()) < trials:
+                self.progress.update(done=len(done), workers=self.engine.workers)
+                self._submit(trials)
+                if self.progress.stopping:
+                    self.engine.stop()
+                    if not self.engine.jobs():
+                        raise Interrupted
+                if not self.running:
+                    time.sleep(POLL_SECONDS)  # other machines hold what is left
+                for result in self.engine.wait(self._on_epoch):
+                    self._submit(trials)  # first, so that nobody waits while this one is written down
+                    self._settle(result)
+        except BaseException as error:
+            self._leave(error)
+            raise
+        self._keep_best()
         best = self.search.best()
         if best is None:
             reasons = {self.open(slot).reason for slot in range(trials)}
@@ -58,89 +98,124 @@ class Trials:
 
     def open(self, slot: int) -> RunJournal:
         """The run of a slot."""
-        return self.journal.run(f"{self.prefix}.t{slot:03d}")
+        return self.journal.run(self.search.key(slot))
 
     def settings(self, slot: int) -> dict[str, Any]:
         """The settings of a finished slot."""
         return self.space.settings(self.search.finished()[slot].params)
 
-    def fits(self, slot: int) -> list[Fit]:
-        """The finished fits of a slot."""
-        folders = [self.open(slot).folder / "folds" / f"f{fold}" for fold in self.task.splits.folds]
-        return [kept for folder in folders if (kept := load_fit(folder)) is not None]
+    def fold_seed(self, slot: int, fold: int) -> int:
+        """The seed of one fit."""
+        return seed_from(self.seed, slot, fold)
 
-    def _run_slot(self, slot: int) -> None:
-        trial = self.search.take(slot)
-        run, settings = self.open(slot), self.space.settings(trial.params)
-        self.progress.update(trial=slot, fold=0, epoch=0, epochs=settings["epochs"])
+    def fits(self, slot: int) -> list[Fit]:
+        """The fits of a finished slot with their weights, wherever they were made."""
+        return self.elsewhere.fits(self.open(slot), self.settings(slot), self._seeds(slot))
+
+    def predictions(self, slot: int) -> Predictions:
+        """The out-of-fold table of a completed slot, wherever it was made."""
+        return self.elsewhere.predictions(self.open(slot), self.settings(slot), self._seeds(slot))
+
+    def _seeds(self, slot: int) -> dict[int, int]:
+        return {fold: self.fold_seed(slot, fold) for fold in self.task.splits.folds}
+
+    def _submit(self, trials: int) -> None:
+        """Fill the engine: folds of running trials first; new trials only for whoever would stand idle."""
+        while not self.progress.stopping:
+            begun = next((each for each in self.running.values() if each.waiting), None)
+            if begun is None and self.engine.room:
+                if (taken := self.search.next(trials)) is None:
+                    return
+                begun = self._begin(*taken)
+            if begun is None or not (self.engine.room or self.engine.ahead > 0):
+                return
+            fold = begun.waiting.pop(0)
+            seed = self.fold_seed(begun.slot, fold)
+            begun.run.tags({f"seed.f{fold}": str(seed)})
+            folder = begun.run.folder / "folds" / f"f{fold}"
+            asks = self.search.prune == "epochs"
+            job = Job(self.task, fold, begun.settings, seed, folder, begun.slot, asks)
+            self.engine.submit(job)
+            self.progress.fit_started(job.key, f"t{begun.slot:03d} f{fold}", begun.settings["epochs"])
+
+    def _begin(self, trial: Trial, attempt: int) -> Running:
+        slot, settings = trial.number, self.space.settings(trial.params)
+        run = self.open(slot)
         run.begin(
             kind=Kind.trial,
             name=run_name(slot, trial.params),
             study=self.tags["study"],
-            parent=self.parent.run_id,
+            parent=self.parent,
             experiment=self.task.data.name,
-            tags={**self.tags, "trial": str(slot)},
+            tags={**self.tags, "trial": str(slot), "attempt": str(attempt)},
         )
         record.record_settings(run, settings)
-        try:
-            fits = self._fit_folds(trial, run, settings, slot)
-            values = self._record(run, slot, fits)
-        except Hopeless as pruned:
-            run.end(Outcome.pruned, str(pruned))
-            self.search.finish(trial, None, pruned=True)
-            self.progress.say(f"t{slot:03d} pruned: {pruned}")
-        except (Diverged, MemoryError, torch.OutOfMemoryError) as error:
-            reason = "nan" if isinstance(error, Diverged) else "oom"
-            run.end(Outcome.failed, reason)
-            self.search.finish(trial, None)
-            self.progress.say(f"t{slot:03d} failed: {reason} ({record.first_line(error)})")
-        except (Interrupted, KeyboardInterrupt, SystemExit):  # Lightning turns Ctrl-C into an exit
-            run.end(Outcome.interrupted, "signal")
-            self.search.release(trial._trial_id)
-            raise
-        except Exception as error:
-            # a bug, or bad input seen late: the slot stays open for when it is mended
-            run.end(Outcome.failed, f"exception: {record.first_line(error)}")
-            self.search.release(trial._trial_id)
-            raise
+        self.running[slot] = Running(trial, run, settings, list(self.task.splits.folds))
+        return self.running[slot]
+
+    def _on_epoch(self, job: Job, epoch: int, row: dict[str, float]) -> bool:
+        self.progress.epoch(job.key, epoch + 1)
+        begun = self.running.get(job.slot)
+        if self.progress.stopping or begun is None:
+            return False
+        if job.asks and self.search.hopeless(begun.trial, row["inner_auc"], epoch):
+            why = f"epoch {epoch}: inner AUC {row['inner_auc']:.3f} is below the median of earlier trials"
+            self._end(begun, Outcome.pruned, why)
+            return False
+        return True
+
+    def _settle(self, result: Result) -> None:
+        """One fit has ended: its trial goes on, or ends with it."""
+        job, failure = result.job, result.failure
+        self.progress.fit_ended(job.key, counts=failure is None)
+        begun = self.running.get(job.slot)
+        if begun is None:  # its trial has ended already
+            free(self.open(job.slot))
+            return
+        if failure is None:
+            fit = load_fit(job.folder)
+            assert fit is not None
+            begun.done[job.fold] = fit
+            record.record_curves(begun.run, job.fold, fit.curve)
+            self._tell(begun)
+        elif failure.reason == "cancelled":
+            begun.waiting.insert(0, job.fold)  # stopped from outside: it is begun again
         else:
-            run.end(Outcome.completed)
-            self.search.finish(trial, values)
-            shown = " / ".join(f"{value:.3f}" for value in values)
-            self.progress.say(f"{run.identity['name']}: {self.goal.objective} {shown}")
+            self._fail(begun, failure)
 
-    def _fit_folds(self, trial: Trial, run: RunJournal, settings: dict[str, Any], slot: int) -> list[Fit]:
-        fits: list[Fit] = []
+    def _fail(self, begun: Running, failure: Failure) -> None:
+        if failure.error is not None:
+            raise failure.error
+        if failure.reason == "disk":
+            raise TrackingError(disk_message(failure.detail))
+        if failure.is_bug:  # the slot stays open for when it is mended
+            raise StudyBug(f"{failure.reason}\n{failure.detail}")
+        self._end(begun, Outcome.failed, failure.reason)
+        self.progress.say(
+            f"t{begun.slot:03d} failed: {failure.reason} ({failure.detail.splitlines()[0]})"
+            if failure.detail
+            else f"t{begun.slot:03d} failed: {failure.reason}"
+        )
 
-        def on_epoch(epoch: int, row: dict[str, float]) -> None:
-            self.progress.update(epoch=epoch + 1)
-            if self.progress.stopping:
-                raise Interrupted
-            if self.search.prune == "epochs" and self.search.hopeless(trial, row["inner_auc"], epoch):
-                raise Hopeless(f"epoch {epoch}: inner AUC {row['inner_auc']:.3f} is below the median of earlier trials")
+    def _tell(self, begun: Running) -> None:
+        """Tell the pruner of folds in their order, and record the trial after the last."""
+        folds = self.task.splits.folds
+        while begun.told < len(folds) and folds[begun.told] in begun.done:
+            position, fit = begun.told, begun.done[folds[begun.told]]
+            value = self.goal.fold(fit.predictions)
+            name = "fold/val_auc" if self.goal.objective == "val_auc" else "fold/objective"
+            begun.run.metrics({name: value}, step=folds[position])
+            begun.told += 1
+            last = begun.told == len(folds)
+            if self.search.prune == "folds" and self.search.hopeless(begun.trial, value, position) and not last:
+                why = f"after {begun.told} folds: worse than the best trial on the same folds"
+                self._end(begun, Outcome.pruned, why)
+                return
+        if begun.told == len(folds):
+            self._complete(begun)
 
-        for position, fold in enumerate(self.task.splits.folds):
-            self.progress.update(fold=position, epoch=0)
-            folder = run.folder / "folds" / f"f{fold}"
-            fresh = load_fit(folder) is None
-            self.progress.fit_started()
-            seed = seed_from(self.seed, slot, fold)
-            run.tags({f"seed.f{fold}": str(seed)})
-            fits.append(fit(self.task, fold=fold, settings=settings, seed=seed, folder=folder, on_epoch=on_epoch))
-            if fresh:
-                self.progress.fit_ended()
-            record.record_curves(run, fold, fits[-1].curve)
-            record.copy_model(run, folder, f"f{fold}")
-            value = self.goal.fold(fits[-1].predictions)
-            run.metrics({"fold/val_auc" if self.goal.objective == "val_auc" else "fold/objective": value}, step=fold)
-            if self.progress.stopping:
-                raise Interrupted
-            last = position == len(self.task.splits.folds) - 1
-            if self.search.prune == "folds" and self.search.hopeless(trial, value, position) and not last:
-                raise Hopeless(f"after {position + 1} folds: worse than the best trial on the same folds")
-        return fits
-
-    def _record(self, run: RunJournal, slot: int, fits: list[Fit]) -> list[float]:
+    def _complete(self, begun: Running) -> None:
+        run, fits = begun.run, [begun.done[fold] for fold in self.task.splits.folds]
         predictions = pooled([each.predictions for each in fits])
         record.record(
             run,
@@ -149,29 +224,58 @@ class Trials:
             level=self.goal.level,
             data=self.task.data,
             decide=decide_by(self.goal.rule, fits[0].inner if len(fits) == 1 else None),
-            title=f"{self.tags['study']} t{slot:03d}, out of fold",
+            title=f"{self.tags['study']} t{begun.slot:03d}, out of fold",
         )
+        if len(fits) == 1 and fits[0].inner is not None:
+            run.write("inner.parquet", fits[0].inner.frame.to_parquet(index=False))
         run.metrics({"seconds": sum(each.seconds for each in fits)})
         values = self.goal.values([each.predictions for each in fits], predictions, fits[0].inner)
         if not np.isfinite(values).all():
-            raise Diverged("the objective is not a number")
-        return values
+            self._end(begun, Outcome.failed, "nan")
+            return
+        run.metrics(dict(zip(("objective", "objective_fpr"), values, strict=False)))
+        for fold, each in zip(self.task.splits.folds, fits, strict=True):
+            record.copy_model(run, each.folder, f"f{fold}")
+        self._end(begun, Outcome.completed, values=values)
+        shown = " / ".join(f"{value:.3f}" for value in values)
+        self.progress.say(f"{run.identity['name']}: {self.goal.objective} {shown}")
+        self._keep_best()
 
-    def _tell_best(self) -> None:
+    def _end(self, begun: Running, outcome: Outcome, reason: str = "", values: list[float] | None = None) -> None:
+        """A trial has ended: its other fits are not needed any more."""
+        self.running.pop(begun.slot)
+        for job in self.engine.jobs():
+            if job.slot == begun.slot:
+                self.engine.cancel(job)
+        begun.run.end(outcome, reason)
+        self.search.finish(begun.trial, values, pruned=outcome is Outcome.pruned)
+        if outcome is Outcome.pruned:
+            self.progress.say(f"t{begun.slot:03d} pruned: {reason}")
+        if outcome is not Outcome.completed:
+            free(begun.run)
         best = self.search.best()
         if best is not None:
             shown = " / ".join(f"{value:.3f}" for value in best.values)
             self.progress.update(best=f"{shown} (t{best.number:03d})")
 
+    def _keep_best(self) -> None:
+        """Models of trials that cannot be among the best any more are not kept."""
+        for trial in self.search.ranked()[self.keep :]:
+            if trial.number not in self.freed and self.open(trial.number).begun() is not None:
+                free(self.open(trial.number))
+                self.freed.add(trial.number)
 
-def decide_by(rule: str, fitted_on: Predictions | None = None) -> record.Decide:
-    """Decisions with thresholds from the other folds; with one fold, from the inner slice it was stopped by."""
-
-    def decide(predictions: Predictions, level: Level) -> tuple[Any, float]:
-        decisions, points = cross_fitted(predictions, rule, level, fitted_on=fitted_on)
-        return decisions, float(np.mean([point.threshold for point in points.values()]))
-
-    return decide
+    def _leave(self, error: BaseException) -> None:
+        """Whatever stopped the study: what runs says how it ended, and its slot is free for the next process."""
+        stopped = isinstance(error, Interrupted | KeyboardInterrupt | SystemExit)  # Lightning turns Ctrl-C into an exit
+        for begun in self.running.values():
+            with suppress(Exception):  # a full disk or a lost storage: the next process finds out by itself
+                if stopped:
+                    begun.run.end(Outcome.interrupted, "signal")
+                else:
+                    begun.run.end(Outcome.failed, f"exception: {record.first_line(error)}")
+                self.search.release(begun.trial)
+        self.running.clear()
 
 
 def run_name(slot: int, params: Mapping[str, Any]) -> str:

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from mammo_lightning.errors import SettingsError, TrackingError
 from mammo_lightning.evaluation.metrics import measure
 from mammo_lightning.evaluation.statistics import mean_fold_auc
 from mammo_lightning.evaluation.thresholds import cross_fitted
+from mammo_lightning.ledger import Lease, Ledger
 from mammo_lightning.space import Space
+from mammo_lightning.tracking.store import public
 from mammo_lightning.types import Level, Predictions, seed_from
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
 Trial = optuna.Trial
+#: what a study raises whose database has gone away
+DATABASE_ERRORS = (SQLAlchemyError, optuna.exceptions.StorageInternalError)
 MOST_FPR = 0.2
 
 
@@ -80,14 +86,34 @@ class Goal:
 
 
 class Search:
-    """The trials of one search, in a storage that outlives the process.
+    """The trials of one search, in a storage that outlives the process and may be shared by machines.
 
     A trial's identity is its slot, 0 ... trials-1, which is also its number. What is tried in a slot depends on the
-    study's seed, the slot and the trials finished before it, hence not on interruptions.
+    study's seed, the slot and the trials known when it is proposed, hence not on interruptions.
+
+    Args:
+        storage: Address of the database.
+        name: Names the search in it.
+        goal: What is maximised.
+        space: What is tried.
+        seed: Of the proposals.
+        prune: "folds", "epochs" or None.
+        ledger: Tells which slots other machines hold; None where nobody else can know of this search.
     """
 
-    def __init__(self, *, storage: str, name: str, goal: Goal, space: Space, seed: int, prune: str | None) -> None:
-        self.goal, self.space, self.seed = goal, space, seed
+    def __init__(
+        self,
+        *,
+        storage: str,
+        name: str,
+        goal: Goal,
+        space: Space,
+        seed: int,
+        prune: str | None,
+        ledger: Ledger | None = None,
+    ) -> None:
+        self.name, self.goal, self.space, self.seed, self.ledger = name, goal, space, seed, ledger
+        self._held: set[int] = set()
         self.prune = None if goal.pareto else prune
         pruner: optuna.pruners.BasePruner = optuna.pruners.NopPruner()
         if self.prune == "folds":
@@ -95,33 +121,75 @@ class Search:
         elif self.prune == "epochs":
             pruner = optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=3)
         try:
-            self._study = optuna.create_study(
-                storage=storage, study_name=name, directions=goal.directions, pruner=pruner, load_if_exists=True
-            )
+            with ledger.alone("schema") if ledger else nullcontext():  # the tables cannot be made by two at once
+                self._study = optuna.create_study(
+                    storage=_storage(storage),
+                    study_name=name,
+                    directions=goal.directions,
+                    pruner=pruner,
+                    load_if_exists=True,
+                )
         except Exception as error:  # the storage may be any database driver, each with errors of its own
             first = str(error).splitlines()[0]
             raise TrackingError(
-                f"study storage '{storage}' cannot be opened: {first}. Pass another --mlruns"
+                f"study storage '{public(storage)}' cannot be opened: {first}. Pass another --storage or --mlruns"
             ) from error
-        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            self.release(trial._trial_id)
 
-    def release(self, trial_id: int) -> None:
-        """Put a trial that was not finished back into its slot, with its parameters."""
-        self._study._storage.set_trial_state_values(trial_id, TrialState.WAITING)
+    def key(self, slot: int) -> str:
+        """What is held of the ledger while a slot is worked on."""
+        return f"{self.name}.t{slot:03d}"
 
-    def take(self, slot: int) -> optuna.Trial:
-        """The trial of a slot, running: proposed now, or continued with the parameters it had."""
-        known = self._study.get_trials(deepcopy=False)
+    def next(self, trials: int) -> tuple[optuna.Trial, int] | None:
+        """The first slot of `trials` that is neither finished nor held, running, and the attempt it is; None if none.
+
+        A slot that somebody left keeps its parameters; a new one is proposed.
+        """
+        with self.ledger.alone(f"{self.name}.next") if self.ledger else nullcontext():
+            known = self._study.get_trials(deepcopy=False)
+            for slot in range(trials):
+                if slot < len(known) and (known[slot].state.is_finished() or self._mine(slot)):
+                    continue
+                lease = self.ledger.take(self.key(slot)) if self.ledger else Lease("", 0)
+                if lease is None:
+                    if slot == len(known):
+                        return None  # taken, and not written down yet: numbers are given in order
+                    continue
+                self._held.add(slot)
+                return self._running(slot, known), lease.attempt
+        return None
+
+    def _running(self, slot: int, known: list[FrozenTrial]) -> optuna.Trial:
         if slot == len(known):
             params = self._propose(slot, known)
-            self._study.add_trial(
-                optuna.create_trial(state=TrialState.WAITING, params=params, distributions=self.space.search)
-            )
-        trial = self._study.ask()
-        if trial.number != slot:
-            raise TrackingError(f"slot {slot} of the study is held by trial {trial.number}; pass --fresh to start anew")
-        return trial
+            template = optuna.create_trial(state=TrialState.WAITING, params=params, distributions=self.space.search)
+            self._study.add_trial(template)
+            known = self._study.get_trials(deepcopy=False)
+        if known[slot].state is TrialState.RUNNING:  # whoever ran it is dead
+            self._put(known[slot]._trial_id, TrialState.WAITING)
+        self._put(known[slot]._trial_id, TrialState.RUNNING)
+        return optuna.Trial(self._study, known[slot]._trial_id)
+
+    def _put(self, trial_id: int, state: TrialState) -> None:
+        self._study._storage.set_trial_state_values(trial_id, state)
+
+    def _mine(self, slot: int) -> bool:
+        return slot in self._held
+
+    def release(self, trial: optuna.Trial) -> None:
+        """Put a trial that was not finished back into its slot, with its parameters."""
+        if self._lost(trial.number):
+            return
+        self._put(trial._trial_id, TrialState.WAITING)
+        self._give(trial.number)
+
+    def _give(self, slot: int) -> None:
+        self._held.discard(slot)
+        if self.ledger:
+            self.ledger.give(self.key(slot))
+
+    def _lost(self, slot: int) -> bool:
+        """Whether another machine took the slot over, because nothing was heard from here for long."""
+        return self.ledger is not None and not self.ledger.holds(self.key(slot))
 
     def _propose(self, slot: int, known: list[FrozenTrial]) -> dict[str, Any]:
         default = self.space.default_params()
@@ -129,13 +197,17 @@ class Search:
             return default
         sampler = optuna.samplers.TPESampler(seed=seed_from(self.seed, slot, "sampler"), n_startup_trials=5)
         rehearsal = optuna.create_study(directions=self.goal.directions, sampler=sampler)
-        rehearsal.add_trials([trial for trial in known if trial.state.is_finished()])
+        # those that run beside this one count as bad guesses, so that it looks elsewhere
+        rehearsal.add_trials([trial for trial in known if trial.state is not TrialState.WAITING])
         return dict(rehearsal.ask(fixed_distributions=self.space.search).params)
 
     def finish(self, trial: optuna.Trial, values: list[float] | None, *, pruned: bool = False) -> None:
         """Tell how a trial ended: its values, or pruned, or (neither) failed."""
+        if self._lost(trial.number):
+            return
         state = TrialState.PRUNED if pruned else (TrialState.COMPLETE if values is not None else TrialState.FAIL)
         self._study.tell(trial, values if state is TrialState.COMPLETE else None, state=state)
+        self._give(trial.number)
 
     def hopeless(self, trial: optuna.Trial, value: float, step: int) -> bool:
         """Report a value of a fold or an epoch, and whether the trial should stop here."""
@@ -162,14 +234,20 @@ class Search:
         return next(iter(self.ranked()), None)
 
 
+def _storage(url: str) -> optuna.storages.RDBStorage:
+    local = url.startswith("sqlite")
+    options = {} if local else {"pool_pre_ping": True}  # a database may be started again meanwhile
+    return optuna.storages.RDBStorage(url, engine_kwargs={**options, "connect_args": {"timeout": 60} if local else {}})
+
+
 def tune_in_memory(
     goal: Goal, space: Space, trials: int, seed: int, run: Callable[[int, dict[str, Any]], list[float]]
 ) -> FrozenTrial:
     """A short search that need not survive (the reference): its fits are kept by the caller."""
     search = Search(storage="sqlite:///:memory:", name="reference", goal=goal, space=space, seed=seed, prune=None)
-    for slot in range(trials):
-        trial = search.take(slot)
-        search.finish(trial, run(slot, space.settings(trial.params)))
+    while (taken := search.next(trials)) is not None:
+        trial, _ = taken
+        search.finish(trial, run(trial.number, space.settings(trial.params)))
     best = search.best()
     if best is None:
         raise SettingsError("the reference has no completed trial; pass --trials 1 or more")

@@ -8,16 +8,18 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ROWS = [
-    {"types", "errors", "registry", "recipe", "progress"},
+    {"types", "errors", "registry", "recipe", "progress", "owner", "hardware"},
     {"preprocessing", "imbalance", "evaluation"},
     {"datamodules", "classifiers", "generators"},
     {"explanation", "tracking"},
-    {"space", "training", "opening", "provenance", "identity", "record"},
-    {"tuning", "final", "reports", "controls"},
+    {"space", "watch", "training", "opening", "provenance", "ledger", "identity", "record", "retention"},
+    {"engine"},
+    {"tuning", "final", "reports", "controls", "elsewhere", "plan"},
     {"trials"},
     {"reference"},
     {"finish"},
     {"study"},
+    {"health", "clearing"},
 ]
 ROW = {name: position for position, row in enumerate(ROWS) for name in row}
 FOLDERS = {"preprocessing", "imbalance", "evaluation", "datamodules", "classifiers", "generators"}

@@ -15,11 +15,13 @@ import pytest
 from fakes import write_folder
 from mlflow.tracking import MlflowClient
 
-from mammo_lightning import trials
+from mammo_lightning.engine import base
 from mammo_lightning.errors import SettingsError, TrackingError
 from mammo_lightning.evaluation.metrics import auc
 from mammo_lightning.final import make_predictor
 from mammo_lightning.identity import claimed, identify
+from mammo_lightning.ledger import Ledger
+from mammo_lightning.opening import default_storage
 from mammo_lightning.progress import Interrupted, Progress
 from mammo_lightning.recipe import make_recipe
 from mammo_lightning.study import run_study
@@ -37,6 +39,7 @@ KEYS = {
     "folds": 3,
     "epochs": 2,
     "truth": 100,
+    "workers": 1,
     "set": {"init": 4, "batch_size": 32},
     "search": {"depth": "1,2"},
 }
@@ -163,17 +166,18 @@ def test_a_changed_study_is_refused_with_the_difference(study: Path) -> None:
 
 
 def test_identity_is_kept_until_fresh(tmp_path: Path) -> None:
+    ledger = Ledger(default_storage(tmp_path), tmp_path)
     with claimed(tmp_path, "s"):
-        first = identify(tmp_path, "s", {"a": 1}, fresh=False)
-        assert identify(tmp_path, "s", {"a": 1}, fresh=False) == first
+        first = identify(ledger, "s", {"a": 1}, fresh=False)
+        assert identify(ledger, "s", {"a": 1}, fresh=False) == first
         with pytest.raises(SettingsError, match="a: was 1, now 2"):
-            identify(tmp_path, "s", {"a": 2}, fresh=False)
-        assert identify(tmp_path, "s", {"a": 2}, fresh=True) != first
+            identify(ledger, "s", {"a": 2}, fresh=False)
+        assert identify(ledger, "s", {"a": 2}, fresh=True) != first
         with pytest.raises(TrackingError, match="is being run by another process"), claimed(tmp_path, "s"):
             pytest.fail("two processes hold one study")
 
 
-COMMAND = "--trials 2 --folds 3 --epochs 3 --set init=4 --search depth=1,2 --no-prune --name s".split()
+COMMAND = "--workers 1 --trials 2 --folds 3 --epochs 3 --set init=4 --search depth=1,2 --no-prune --name s".split()
 
 
 def tune(root: Path, *more: str) -> subprocess.Popen[str]:
@@ -349,7 +353,7 @@ def test_every_scheme_ends_in_a_final(tmp_path: Path, name: str, more: dict) -> 
 def test_a_trial_out_of_memory_is_recorded_and_the_study_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: MemoryError
 ) -> None:
-    real, hungry = trials.fit, []
+    real, hungry = base.fit, []
 
     def fit(task: object, **how: object) -> Fit:
         hungry.append(how)
@@ -357,7 +361,7 @@ def test_a_trial_out_of_memory_is_recorded_and_the_study_goes_on(
             raise error
         return real(task, **how)
 
-    monkeypatch.setattr(trials, "fit", fit)
+    monkeypatch.setattr(base, "fit", fit)
     run_study(make_recipe({**LINEAR, "trials": 2, "mlruns": tmp_path}))
     journal = Journal(tmp_path)
     ends = [(str(journal.run(each).outcome), journal.run(each).reason) for each in of_kind(journal, "trial")]

@@ -25,10 +25,17 @@ def value(x: float) -> float:
     return 1 - (x - 0.3) ** 2
 
 
+def take(one: Search, slot: int) -> optuna.Trial:
+    taken = one.next(slot + 1)
+    assert taken is not None
+    assert taken[0].number == slot
+    return taken[0]
+
+
 def finish(one: Search, slots: range) -> list[float]:
     tried = []
     for slot in slots:
-        trial = one.take(slot)
+        trial = take(one, slot)
         tried.append(trial.params["x"])
         one.finish(trial, [value(trial.params["x"])])
     return tried
@@ -39,9 +46,9 @@ def test_an_interrupted_search_tries_what_an_uninterrupted_one_tries(tmp_path: P
         (tmp_path / name).mkdir()
     whole = finish(search(tmp_path / "a"), range(9))
     broken = finish(search(tmp_path / "b"), range(6))
-    left = search(tmp_path / "b").take(6)  # and killed here: neither told nor released
+    left = take(search(tmp_path / "b"), 6)  # and killed here: neither told nor released
     again = search(tmp_path / "b")
-    assert again.take(6).params == left.params
+    assert take(again, 6).params == left.params
     broken.append(left.params["x"])
     again.finish(optuna.trial.Trial(again._study, left._trial_id), [value(left.params["x"])])
     broken += finish(search(tmp_path / "b"), range(7, 9))
@@ -52,9 +59,9 @@ def test_an_interrupted_search_tries_what_an_uninterrupted_one_tries(tmp_path: P
 def test_slots_are_numbers_and_none_is_lost(tmp_path: Path) -> None:
     one = search(tmp_path)
     finish(one, range(3))
-    trial = one.take(3)
+    trial = take(one, 3)
     one.finish(trial, None)
-    pruned = one.take(4)
+    pruned = take(one, 4)
     one.finish(pruned, None, pruned=True)
     states = {slot: trial.state for slot, trial in one.finished().items()}
     assert states == {
@@ -75,13 +82,13 @@ def test_another_seed_searches_elsewhere(tmp_path: Path) -> None:
 
 def test_a_trial_worse_on_every_fold_is_pruned_and_a_better_one_is_not(tmp_path: Path) -> None:
     one = search(tmp_path, prune="folds")
-    best = one.take(0)
+    best = take(one, 0)
     assert not any(one.hopeless(best, 0.9 + fold / 100, fold) for fold in range(5))
     one.finish(best, [0.92])
-    worse, better = one.take(1), None
+    worse, better = take(one, 1), None
     assert any([one.hopeless(worse, 0.6 + fold / 100, fold) for fold in range(5)])
     one.finish(worse, None, pruned=True)
-    better = one.take(2)
+    better = take(one, 2)
     assert not any(one.hopeless(better, 0.93 + fold / 100, fold) for fold in range(5))
 
 
@@ -113,7 +120,7 @@ def test_a_pareto_study_ends_in_the_highest_tpr_allowed(tmp_path: Path) -> None:
     one = search(tmp_path, goal=goal, prune="folds")
     assert one.prune is None
     for slot, values in enumerate([(0.99, 0.5), (0.8, 0.1), (0.9, 0.2), (0.7, 0.05)]):
-        one.finish(one.take(slot), list(values))
+        one.finish(take(one, slot), list(values))
     assert one.best().number == 2
 
 

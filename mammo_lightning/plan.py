@@ -1,0 +1,130 @@
+"""What a recipe comes to: its data, folds, space, goal and hardware, checked before anything is written."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from mammo_lightning.datamodules.audit import structure
+from mammo_lightning.datamodules.base import MammoDataModule
+from mammo_lightning.datamodules.folds import Splits, make_splits
+from mammo_lightning.engine.choice import divide
+from mammo_lightning.errors import SettingsError
+from mammo_lightning.evaluation import thresholds
+from mammo_lightning.hardware import Hardware, choose
+from mammo_lightning.identity import identify
+from mammo_lightning.ledger import Ledger
+from mammo_lightning.opening import open_dataset
+from mammo_lightning.progress import Progress
+from mammo_lightning.recipe import Recipe
+from mammo_lightning.registry import CLASSIFIERS
+from mammo_lightning.space import Space, make_space
+from mammo_lightning.training import Task
+from mammo_lightning.tuning import Goal
+from mammo_lightning.types import Level
+
+
+class Plan:
+    """A study that can be run; making one refuses what cannot."""
+
+    def __init__(self, recipe: Recipe, progress: Progress) -> None:
+        self.recipe = recipe
+        self.classifier = CLASSIFIERS.get(recipe.classifier)
+        self.space = self._space()
+        self.goal = Goal(recipe.objective, Level(recipe.level), recipe.rule)
+        thresholds.parse(recipe.rule)
+        self.hardware = choose(recipe.accelerator, recipe.precision)
+        self.workers = self._workers()
+        self.data: MammoDataModule = open_dataset(recipe, progress)
+        if self.goal.level not in self.data.levels:
+            raise SettingsError(
+                f"--level {recipe.level} means nothing here: the patches of {recipe.dataset!r} were selected, "
+                "they do not tile what they stand for. Pass --level patch"
+            )
+        self.splits = self._splits()
+        self.task = Task(self.data, self.splits, recipe.classifier)
+        for settings in self.space.corners():
+            self.classifier(shape=self.data.shape, settings=settings)
+
+    def identify(self, ledger: Ledger) -> str:
+        """Find or found the study; how it computes is kept from then on, whatever machine goes on with it."""
+        recipe = self.recipe
+        numbers: dict[str, Any] = {"precision": self.hardware.precision, "channels_last": self.hardware.channels_last}
+        if recipe.precision == "auto" and not recipe.fresh and (known := ledger.known(recipe.study)):
+            numbers = known[1].get("numbers", numbers)
+        frozen = {
+            **recipe.model_dump(
+                include={"dataset", "classifier", "objective", "level", "scheme", "seed", "prune", "truth"}
+            ),
+            "operating_point": recipe.rule,
+            "data": self.data.digest,
+            "splits": self.splits.digest,
+            "settings": self.space.fixed,
+            "search": self.space.describe(),
+            "numbers": numbers,
+        }
+        identity = identify(ledger, recipe.study, frozen, fresh=recipe.fresh)
+        self.workers = [replace(each, **numbers) for each in self.workers]
+        self.task.hardware = replace(self.workers[0], threads=None)
+        return identity
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """What every run of the study is tagged with."""
+        return {
+            "study": self.recipe.study,
+            "dataset": self.recipe.dataset,
+            "classifier": self.recipe.classifier,
+            "folds": self.splits.digest,
+            "leaky": str(self.recipe.group == "image").lower(),
+            "synthetic": str(self.data.synthetic).lower(),
+            "val_selected": "false",
+        }
+
+    def lines(self) -> list[str]:
+        """What is said of the data before anything is trained."""
+        data = self.data
+        found = structure(data.frame, classes=data.classes, unreadable=data.unreadable).lines
+        leak = "leak: --group image tears patients apart on purpose; every run is tagged leaky=true"
+        return [*found, *self._patients(), *self.splits.notes, *([leak] if self.recipe.group == "image" else [])]
+
+    def _patients(self) -> list[str]:
+        """Where patients were read from names or a table, what was read: the one thing a person must check."""
+        if self.recipe.patient_from is None and self.recipe.table is None:
+            return []
+        sizes = self.data.frame.groupby("patient").size()
+        some = ", ".join(sizes.index[:20]) + (" ..." if len(sizes) > 20 else "")
+        counts = f"{sizes.min()} to {sizes.max()} images each, {sizes.mean():.1f} on average"
+        if sizes.min() == sizes.max():
+            counts = f"{sizes.min()} images each"
+        negative, positive = self.data.classes
+        return [f"{len(sizes)} patients: {some}", f"{counts}; positive class: {positive}, negative: {negative}"]
+
+    def _space(self) -> Space:
+        recipe = self.recipe
+        implied: dict[str, Any] = {"epochs": recipe.epochs}
+        if recipe.scheme != "cv":
+            implied["stopping"] = "inner"
+            if recipe.set.get("stopping", "inner") != "inner" or "stopping" in recipe.search:
+                raise SettingsError(
+                    f"scheme {recipe.scheme} needs stopping=inner: it prunes on the inner slice. Drop it"
+                )
+        return make_space(self.classifier, chosen=recipe.set, search=recipe.search, implied=implied)
+
+    def _workers(self) -> list[Hardware]:
+        recipe = self.recipe
+        fits = recipe.trials * (recipe.folds if recipe.scheme == "cv" else 1)
+        return divide(self.hardware, workers=recipe.workers, devices=recipe.devices, share=recipe.gpu_share, fits=fits)
+
+    def _splits(self) -> Splits:
+        recipe = self.recipe
+        return make_splits(
+            self.data,
+            folds=recipe.folds,
+            fold_seed=recipe.fold_seed,
+            test=recipe.test,
+            reserve=recipe.reserve,
+            holdout=recipe.scheme == "holdout",
+            straddle=recipe.straddle,
+            grouping=recipe.group,
+        )
