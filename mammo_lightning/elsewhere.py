@@ -52,17 +52,18 @@ class Elsewhere:
         if kept is not None and all((folder / name).is_file() for name in WEIGHTS):
             return kept
         if all(self._bring(run, f"models/f{fold}/{name}", folder / name) for name in WEIGHTS):
-            return kept or self._rebuilt(run, folder, fold)
+            table = run.artifacts / PREDICTIONS
+            if kept is not None:
+                return kept
+            if table.is_file() or self._bring(run, PREDICTIONS, table):
+                return self._rebuilt(run, folder, fold)
         self.progress.say(f"{run.run_id} fold {fold} is not at hand: training it again from its seed")
         (folder / DONE).unlink(missing_ok=True)
         return fit(self.task, fold=fold, settings=settings, seed=seed, folder=folder, on_epoch=self._on_epoch)
 
     def _rebuilt(self, run: RunJournal, folder: Path, fold: int) -> Fit:
         """A fit out of what a trial publishes."""
-        table = run.artifacts / PREDICTIONS
-        if not table.is_file():
-            self._bring(run, PREDICTIONS, table)
-        frame = Predictions.read(table).frame
+        frame = Predictions.read(run.artifacts / PREDICTIONS).frame
         Predictions(frame[frame["fold"] == fold].reset_index(drop=True)).write(folder / PREDICTIONS)
         self._bring(run, INNER, folder / INNER, patient=False)  # only there where a fit was stopped by one
         (folder / "curve.csv").write_text("epoch\n0\n")

@@ -25,11 +25,12 @@ from mammo_lightning.progress import Progress
 from mammo_lightning.recipe import Recipe
 from mammo_lightning.reference import REFERENCE, Reference
 from mammo_lightning.reports import Row, Summary, difference_line
+from mammo_lightning.space import run_name
 from mammo_lightning.tracking.journal import Journal, RunJournal
 from mammo_lightning.tracking.serving import save_servable
 from mammo_lightning.tracking.test_reads import TestRead, read_test
 from mammo_lightning.training import Fit, Task
-from mammo_lightning.trials import Trials, run_name
+from mammo_lightning.trials import Trials
 from mammo_lightning.tuning import Goal
 from mammo_lightning.types import Kind, Level, OperatingPoint, Predictions, Split
 
@@ -48,7 +49,7 @@ class Finish:
     run: RunJournal
     tags: Mapping[str, str]
     progress: Progress
-    reference: tuple[Reference, RunJournal] | None
+    reference: tuple[Reference, RunJournal] | None = None
 
     def conclude(self, fits: list[Fit], chosen: str, trials: Trials | None = None) -> Summary:
         """Final, tests and sentences; everything here is a function of Predictions but for the test read.

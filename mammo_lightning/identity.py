@@ -27,12 +27,17 @@ def claimed(mlruns: Path, name: str) -> Iterator[None]:
         raise TrackingError(f"study {name!r} is being run by another process; wait for it, or pass --name") from None
 
 
-def identify(ledger: Ledger, name: str, frozen: Mapping[str, Any], *, fresh: bool) -> str:
-    """The journal id of the study called `name`: new, or the one begun with the same frozen settings."""
+def identify(
+    ledger: Ledger, name: str, frozen: Mapping[str, Any], *, fresh: bool, beside: Mapping[str, Any] | None = None
+) -> tuple[str, dict[str, Any]]:
+    """The journal id of the study called `name`: new, or the one begun with the same frozen settings.
+
+    What stands `beside` is kept as the founder had it and not compared; it is returned with the id.
+    """
     if fresh and (known := ledger.known(name)):
         check_free(ledger, lead_key(known[0]), name)
-    identity, begun = ledger.found(name, frozen, fresh=fresh)
-    wanted = json.loads(json.dumps(frozen, sort_keys=True, default=str))
+    identity, found = ledger.found(name, {"frozen": frozen, "beside": beside or {}}, fresh=fresh)
+    begun, wanted = found["frozen"], json.loads(json.dumps(frozen, sort_keys=True, default=str))
     if begun != wanted:
         changed = [key for key in sorted({*wanted, *begun}) if wanted.get(key) != begun.get(key)]
         shown = "; ".join(f"{key}: was {begun.get(key)!r}, now {wanted.get(key)!r}" for key in changed)
@@ -40,7 +45,7 @@ def identify(ledger: Ledger, name: str, frozen: Mapping[str, Any], *, fresh: boo
             f"study {name!r} was begun with other settings ({shown}); pass the former ones to continue it, "
             "--fresh to start it anew, or --name for another study"
         )
-    return identity
+    return identity, found["beside"]
 
 
 def lead_key(run_id: str) -> str:

@@ -21,7 +21,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from mammo_lightning.errors import SettingsError, TrackingError
 from mammo_lightning.owner import Owner
-from mammo_lightning.tracking.store import public
+from mammo_lightning.tracking.store import public, told
 from mammo_lightning.types import digest
 
 BEAT_SECONDS = 10.0
@@ -68,12 +68,13 @@ class Ledger:
             pool_pre_ping=not local,
             connect_args={"timeout": 60} if local else {"connect_timeout": 10},
         )
+        self._local = local
         self._watched: dict[str, tuple[str, int, float]] = {}
         self._stop = threading.Event()
         try:
             self._create()
         except SQLAlchemyError as error:
-            first = str(error).splitlines()[0]
+            first = told(str(error).splitlines()[0])
             raise TrackingError(
                 f"study storage '{public(storage)}' cannot be opened: {first}. Pass another --storage or --mlruns"
             ) from None
@@ -128,12 +129,21 @@ class Ledger:
         kept: dict[str, str] = json.loads(text or "{}")
         return kept.get(str(trials))
 
-    def conclude(self, name: str, trials: int, summary: str) -> None:
-        """Keep what the study ended in."""
+    def concluded(self, name: str) -> int:
+        """The highest number of trials at which the study has ended; 0 if it has not."""
         with self._engine.connect() as connection:
-            text = connection.execute(select(STUDIES.c.summaries).where(STUDIES.c.name == name)).scalar_one()
+            text = connection.execute(select(STUDIES.c.summaries).where(STUDIES.c.name == name)).scalar_one_or_none()
+        return max((int(trials) for trials in json.loads(text or "{}")), default=0)
+
+    def conclude(self, name: str, identity: str, trials: int, summary: str) -> None:
+        """Keep what the study ended in, unless another was founded under its name meanwhile."""
+        same = (STUDIES.c.name == name, STUDIES.c.id == identity)
+        with self._engine.connect() as connection:
+            text = connection.execute(select(STUDIES.c.summaries).where(*same)).scalar_one_or_none()
+            if text is None:
+                raise TrackingError(f"study {name!r} was started anew elsewhere; pass --name for one of its own")
             kept = {**json.loads(text), str(trials): summary}
-            connection.execute(update(STUDIES).where(STUDIES.c.name == name).values(summaries=json.dumps(kept)))
+            connection.execute(update(STUDIES).where(*same).values(summaries=json.dumps(kept)))
 
     def take(self, key: str) -> Lease | None:
         """Hold `key`, unless a living process has it."""
@@ -171,6 +181,11 @@ class Ledger:
         with self._engine.connect() as connection:
             return connection.execute(select(LEASES.c.owner).where(LEASES.c.key == key)).scalar_one_or_none() or ""
 
+    def beat(self, key: str) -> int:
+        """The counter of `key`; it stands still where its holder is dead."""
+        with self._engine.connect() as connection:
+            return connection.execute(select(LEASES.c.beat).where(LEASES.c.key == key)).scalar_one_or_none() or 0
+
     def at_home(self, key: str) -> bool:
         """Whether `key` was last held from this folder, or never."""
         with self._engine.connect() as connection:
@@ -200,6 +215,8 @@ class Ledger:
         owner = Owner.parse(row.owner)
         if owner.near:
             return not owner.alive
+        if self._local and owner.machine == Owner.me().machine:
+            return True  # a file is used on one machine: it died with a former start of it
         known, now = self._watched.get(row.key), time.monotonic()
         if known is None or known[:2] != (row.owner, row.beat):
             self._watched[row.key] = (row.owner, row.beat, now)
@@ -217,7 +234,11 @@ class Ledger:
 
 
 def check_free(ledger: Ledger, key: str, name: str) -> None:
-    """Refuse to begin anew what another machine is doing."""
-    holder = ledger.holder(key)
-    if holder and holder != ledger.owner and ledger.take(key) is None:
+    """Refuse to begin anew what another machine is doing; of one that is silent it takes a minute to know."""
+    deadline = time.monotonic() + GRACE_SECONDS + BEAT_SECONDS
+    beat = ledger.beat(key)
+    while (holder := ledger.holder(key)) not in ("", ledger.owner) and ledger.take(key) is None:
+        if ledger.beat(key) == beat and time.monotonic() < deadline:
+            time.sleep(1.0)
+            continue
         raise SettingsError(f"study {name!r} is being run on {Owner.parse(holder).host}; drop --fresh to join it")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import tempfile
 from pathlib import Path
@@ -14,6 +15,8 @@ from mammo_lightning.recipe import Recipe
 from mammo_lightning.registry import DATASETS
 from mammo_lightning.tracking.store import DATABASES, check_uri, public
 
+#: what a disk answers that is full, or not to be written to
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, errno.EFBIG)
 #: keys of a recipe that belong to single datasets
 OWN = ("patient_from", "table", "positive", "sampling", "patients", "trap")
 

@@ -33,6 +33,11 @@ class Owner:
         return f"{self.host}|{self.pid}|{self.started}"
 
     @property
+    def machine(self) -> str:
+        """The name of its machine, whenever that was started."""
+        return self.host.partition("/")[0]
+
+    @property
     def near(self) -> bool:
         """Whether it is, or was, a process that can be looked for from here."""
         return self.host == _host()

@@ -49,9 +49,6 @@ class Plan:
     def identify(self, ledger: Ledger) -> str:
         """Find or found the study; how it computes is kept from then on, whatever machine goes on with it."""
         recipe = self.recipe
-        numbers: dict[str, Any] = {"precision": self.hardware.precision, "channels_last": self.hardware.channels_last}
-        if recipe.precision == "auto" and not recipe.fresh and (known := ledger.known(recipe.study)):
-            numbers = known[1].get("numbers", numbers)
         frozen = {
             **recipe.model_dump(
                 include={"dataset", "classifier", "objective", "level", "scheme", "seed", "prune", "truth"}
@@ -61,10 +58,18 @@ class Plan:
             "splits": self.splits.digest,
             "settings": self.space.fixed,
             "search": self.space.describe(),
-            "numbers": numbers,
         }
-        identity = identify(ledger, recipe.study, frozen, fresh=recipe.fresh)
-        self.workers = [replace(each, **numbers) for each in self.workers]
+        beside = {"precision": self.hardware.precision}
+        identity, begun = identify(ledger, recipe.study, frozen, fresh=recipe.fresh, beside=beside)
+        if recipe.precision not in ("auto", begun["precision"]):
+            raise SettingsError(
+                f"study {recipe.study!r} was begun with --precision {begun['precision']}; leave it out to go on, or "
+                "pass --fresh or another --name"
+            )
+        # where what it was begun with would be emulated, float32 is nearer to it than anything else
+        same = begun["precision"] in (self.hardware.precision, "32-true")
+        precision = begun["precision"] if same else "32-true"
+        self.workers = [replace(each, precision=precision) for each in self.workers]
         self.task.hardware = replace(self.workers[0], threads=None)
         return identity
 

@@ -139,6 +139,24 @@ def make_space(
     return Space(fixed, space)
 
 
+def run_name(slot: int, params: Mapping[str, Any]) -> str:
+    """At most 25 characters, what distinguishes it from its siblings: `t011 de3 i20 l1e-3`."""
+
+    def short(value: Any) -> str:
+        if isinstance(value, float) and 0 < abs(value) < 0.01:
+            return f"{value:.0e}".replace("e-0", "e-")
+        return f"{value:.2g}" if isinstance(value, float) else str(value)[:4]
+
+    def letters(name: str) -> str:
+        others = [other for other in params if other != name]
+        return next(name[:n] for n in range(1, len(name) + 1) if not any(each.startswith(name[:n]) for each in others))
+
+    words = [f"t{slot:03d}", *(f"{letters(name)}{short(value)}" for name, value in params.items())]
+    while len(" ".join(words)) > 25:
+        words.pop()
+    return " ".join(words) if params else f"{words[0]} defaults"
+
+
 def parse(name: str, text: str, default: Any, within: str = ANY) -> BaseDistribution:
     """A search: `1,3,5` (choices), `0:0.5` (range), `1e-5:1e-2:log`, `0:0.5:0.1` (steps)."""
     form = f"search {name}={text!r} is not understood; write {name}=1,3,5 or {name}=0:0.5 or {name}=1e-5:1e-2:log"

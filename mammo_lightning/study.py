@@ -17,7 +17,8 @@ from mammo_lightning.final import pooled
 from mammo_lightning.finish import Finish, study_metrics
 from mammo_lightning.identity import claimed, lead_key
 from mammo_lightning.ledger import Ledger
-from mammo_lightning.opening import check_storage, default_storage, disk_message, writable
+from mammo_lightning.opening import DISK_ERRORS, check_storage, default_storage, disk_message, writable
+from mammo_lightning.outages import DATABASE_ERRORS, enduring
 from mammo_lightning.plan import Plan
 from mammo_lightning.progress import Interrupted, Progress
 from mammo_lightning.provenance import provenance
@@ -27,10 +28,11 @@ from mammo_lightning.reports import Summary
 from mammo_lightning.tracking.fetch import Fetch
 from mammo_lightning.tracking.journal import Journal, RunJournal
 from mammo_lightning.tracking.publish import Publisher, check_uri, default_uri
+from mammo_lightning.tracking.store import told
 from mammo_lightning.tracking.views import LEADERBOARD, view_key
 from mammo_lightning.training import Fit, Task, fit
 from mammo_lightning.trials import POLL_SECONDS, Trials
-from mammo_lightning.tuning import DATABASE_ERRORS, Search
+from mammo_lightning.tuning import Search
 from mammo_lightning.types import Kind, digest, seed_from
 
 #: keys that may change when a study is continued, or differ between the machines that share it
@@ -48,6 +50,8 @@ def run_study(recipe: Recipe, progress: Progress | None = None) -> Summary:
     plan = Plan(recipe, progress)
     with claimed(recipe.mlruns, recipe.study):
         ledger = Ledger(storage, recipe.mlruns)
+        if recipe.storage:
+            ledger = enduring(ledger)
         try:
             run = Journal(recipe.mlruns).run(plan.identify(ledger))
             publisher = Publisher(Journal(recipe.mlruns), uri, recipe.mlruns)
@@ -63,9 +67,11 @@ def run_study(recipe: Recipe, progress: Progress | None = None) -> Summary:
                 finally:
                     publisher.close()
         except OSError as error:
+            if error.errno not in DISK_ERRORS:
+                raise
             raise TrackingError(disk_message(error)) from error
         except DATABASE_ERRORS as error:
-            first = str(error).splitlines()[0]
+            first = told(str(error).splitlines()[0])
             raise TrackingError(
                 f"the study storage does not answer: {first}. Nothing that was finished is lost; once it is back, "
                 "the same command goes on"
@@ -82,7 +88,7 @@ def _link(publisher: Publisher, experiment: str, study: str) -> str:
         return publisher.link(experiment, view_key(study, LEADERBOARD))
     except Exception as error:  # a store that cannot be asked must not spoil a finished study
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        return f"(no link: {first})"
+        return f"(no link: {told(first)})"
 
 
 class _Study:
@@ -103,8 +109,10 @@ class _Study:
         )
         try:
             lead = lead_key(self.run.run_id)
+            searches: list[Trials] = []
             while (lease := self.ledger.take(lead)) is None:
-                for trials in self._searches():
+                searches = searches or list(self._searches())
+                for trials in searches:
                     trials.run(self.recipe.trials)
                 if self.progress.stopping:
                     raise Interrupted
@@ -119,7 +127,7 @@ class _Study:
                         f"study {self.recipe.study!r} was taken over by another machine, because nothing was heard of "
                         "this one for long; the same command joins it again"
                     )
-            self.ledger.conclude(self.recipe.study, self.recipe.trials, summary.dumps())
+            self.ledger.conclude(self.recipe.study, self.run.run_id, self.recipe.trials, summary.dumps())
             return summary.dumps()
         finally:
             self.engine.close()
@@ -142,14 +150,19 @@ class _Study:
     def _lead(self) -> Summary:
         for line in self.plan.lines():
             self.progress.say(line)
-        reference = self._reference() if self.recipe.classifier != REFERENCE else None
         task, goal = self.plan.task, self.plan.goal
-        finish = Finish(task, goal, self.recipe, self.journal, self.run, self.tags, self.progress, reference)
+        finish = Finish(task, goal, self.recipe, self.journal, self.run, self.tags, self.progress)
+
+        def reference() -> None:
+            if self.recipe.classifier != REFERENCE:
+                finish.reference = self._reference()
+
         if self.recipe.scheme == "nested":
+            reference()
             fits, chosen = self._nested()
             return finish.conclude(fits, chosen)
         trials = next(self._searches())
-        best = trials.run(self.recipe.trials)
+        best = trials.run(self.recipe.trials, reference)
         return finish.conclude(trials.fits(best), f"t{best:03d}", trials)
 
     def _reference(self) -> tuple[Reference, RunJournal]:
@@ -186,7 +199,7 @@ class _Study:
             ledger=self.ledger,
         )
         return Trials(
-            search,
+            enduring(search) if self.recipe.storage else search,
             task,
             self.plan.goal,
             self.plan.space,
@@ -198,6 +211,7 @@ class _Study:
             self.engine,
             Elsewhere(task, self.fetch, self.progress),
             keep=self.recipe.keep_best,
+            spared=range(self.ledger.concluded(self.recipe.study)),
         )
 
     def _nested(self) -> tuple[list[Fit], str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +18,7 @@ from mammo_lightning.final import decide_by, pooled
 from mammo_lightning.opening import disk_message
 from mammo_lightning.progress import Interrupted, Progress
 from mammo_lightning.retention import free
-from mammo_lightning.space import Space
+from mammo_lightning.space import Space, run_name
 from mammo_lightning.tracking.journal import Journal, RunJournal
 from mammo_lightning.training import Fit, Task, load_fit
 from mammo_lightning.tuning import Goal, Search, Trial
@@ -67,22 +67,30 @@ class Trials:
     keep: int = 16
     running: dict[int, Running] = field(default_factory=dict)
     freed: set[int] = field(default_factory=set)
+    #: slots of a study that was concluded before: a registry or an ensemble may name them
+    spared: range = range(0)
 
-    def run(self, trials: int) -> int:
-        """Finish all slots, together with whoever else works on them; returns the best one's."""
+    def run(self, trials: int, meanwhile: Callable[[], None] = lambda: None) -> int:
+        """Finish all slots, together with whoever else works on them; returns the best one's.
+
+        `meanwhile` is done by this process while the first fits are computed.
+        """
         self.progress.update(trials=trials, folds=len(self.task.splits.folds))
         try:
-            while len(done := self.search.finished()) < trials:
-                self.progress.update(done=len(done), workers=self.engine.workers)
+            self._submit(trials)
+            meanwhile()
+            while (done := self._finished(trials)) < trials or self.running or self.engine.jobs():
+                self.progress.update(done=done, workers=self.engine.workers)
                 self._submit(trials)
                 if self.progress.stopping:
                     self.engine.stop()
                     if not self.engine.jobs():
                         raise Interrupted
-                if not self.running:
+                if not self.running and not self.engine.jobs():
                     time.sleep(POLL_SECONDS)  # other machines hold what is left
                 for result in self.engine.wait(self._on_epoch):
-                    self._submit(trials)  # first, so that nobody waits while this one is written down
+                    if self.engine.workers > 1:
+                        self._submit(trials)  # first, so that nobody waits while this one is written down
                     self._settle(result)
         except BaseException as error:
             self._leave(error)
@@ -96,6 +104,9 @@ class Trials:
             )
         return int(best.number)
 
+    def _finished(self, trials: int) -> int:
+        return sum(slot < trials for slot in self.search.finished())
+
     def open(self, slot: int) -> RunJournal:
         """The run of a slot."""
         return self.journal.run(self.search.key(slot))
@@ -103,10 +114,6 @@ class Trials:
     def settings(self, slot: int) -> dict[str, Any]:
         """The settings of a finished slot."""
         return self.space.settings(self.search.finished()[slot].params)
-
-    def fold_seed(self, slot: int, fold: int) -> int:
-        """The seed of one fit."""
-        return seed_from(self.seed, slot, fold)
 
     def fits(self, slot: int) -> list[Fit]:
         """The fits of a finished slot with their weights, wherever they were made."""
@@ -117,7 +124,7 @@ class Trials:
         return self.elsewhere.predictions(self.open(slot), self.settings(slot), self._seeds(slot))
 
     def _seeds(self, slot: int) -> dict[int, int]:
-        return {fold: self.fold_seed(slot, fold) for fold in self.task.splits.folds}
+        return {fold: seed_from(self.seed, slot, fold) for fold in self.task.splits.folds}
 
     def _submit(self, trials: int) -> None:
         """Fill the engine: folds of running trials first; new trials only for whoever would stand idle."""
@@ -130,7 +137,7 @@ class Trials:
             if begun is None or not (self.engine.room or self.engine.ahead > 0):
                 return
             fold = begun.waiting.pop(0)
-            seed = self.fold_seed(begun.slot, fold)
+            seed = self._seeds(begun.slot)[fold]
             begun.run.tags({f"seed.f{fold}": str(seed)})
             folder = begun.run.folder / "folds" / f"f{fold}"
             asks = self.search.prune == "epochs"
@@ -261,7 +268,9 @@ class Trials:
     def _keep_best(self) -> None:
         """Models of trials that cannot be among the best any more are not kept."""
         for trial in self.search.ranked()[self.keep :]:
-            if trial.number not in self.freed and self.open(trial.number).begun() is not None:
+            if trial.number in self.spared or trial.number in self.freed:
+                continue
+            if self.open(trial.number).begun() is not None:
                 free(self.open(trial.number))
                 self.freed.add(trial.number)
 
@@ -276,21 +285,3 @@ class Trials:
                     begun.run.end(Outcome.failed, f"exception: {record.first_line(error)}")
                 self.search.release(begun.trial)
         self.running.clear()
-
-
-def run_name(slot: int, params: Mapping[str, Any]) -> str:
-    """At most 25 characters, what distinguishes it from its siblings: `t011 de3 i20 l1e-3`."""
-
-    def short(value: Any) -> str:
-        if isinstance(value, float) and 0 < abs(value) < 0.01:
-            return f"{value:.0e}".replace("e-0", "e-")
-        return f"{value:.2g}" if isinstance(value, float) else str(value)[:4]
-
-    def letters(name: str) -> str:
-        others = [other for other in params if other != name]
-        return next(name[:n] for n in range(1, len(name) + 1) if not any(each.startswith(name[:n]) for each in others))
-
-    words = [f"t{slot:03d}", *(f"{letters(name)}{short(value)}" for name, value in params.items())]
-    while len(" ".join(words)) > 25:
-        words.pop()
-    return " ".join(words) if params else f"{words[0]} defaults"

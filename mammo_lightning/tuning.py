@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
 
 from mammo_lightning.errors import SettingsError, TrackingError
 from mammo_lightning.evaluation.metrics import measure
@@ -19,15 +18,13 @@ from mammo_lightning.evaluation.statistics import mean_fold_auc
 from mammo_lightning.evaluation.thresholds import cross_fitted
 from mammo_lightning.ledger import Lease, Ledger
 from mammo_lightning.space import Space
-from mammo_lightning.tracking.store import public
+from mammo_lightning.tracking.store import public, told
 from mammo_lightning.types import Level, Predictions, seed_from
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
 Trial = optuna.Trial
-#: what a study raises whose database has gone away
-DATABASE_ERRORS = (SQLAlchemyError, optuna.exceptions.StorageInternalError)
 MOST_FPR = 0.2
 
 
@@ -130,7 +127,7 @@ class Search:
                     load_if_exists=True,
                 )
         except Exception as error:  # the storage may be any database driver, each with errors of its own
-            first = str(error).splitlines()[0]
+            first = told(str(error).splitlines()[0])
             raise TrackingError(
                 f"study storage '{public(storage)}' cannot be opened: {first}. Pass another --storage or --mlruns"
             ) from error
@@ -178,6 +175,7 @@ class Search:
     def release(self, trial: optuna.Trial) -> None:
         """Put a trial that was not finished back into its slot, with its parameters."""
         if self._lost(trial.number):
+            self._held.discard(trial.number)
             return
         self._put(trial._trial_id, TrialState.WAITING)
         self._give(trial.number)
@@ -204,17 +202,22 @@ class Search:
     def finish(self, trial: optuna.Trial, values: list[float] | None, *, pruned: bool = False) -> None:
         """Tell how a trial ended: its values, or pruned, or (neither) failed."""
         if self._lost(trial.number):
+            self._held.discard(trial.number)
             return
         state = TrialState.PRUNED if pruned else (TrialState.COMPLETE if values is not None else TrialState.FAIL)
-        self._study.tell(trial, values if state is TrialState.COMPLETE else None, state=state)
+        told = values if state is TrialState.COMPLETE else None
+        self._study.tell(trial, told, state=state, skip_if_finished=True)
         self._give(trial.number)
 
     def hopeless(self, trial: optuna.Trial, value: float, step: int) -> bool:
         """Report a value of a fold or an epoch, and whether the trial should stop here."""
         if self.prune is None or not np.isfinite(value):
             return False
-        if step not in self._study.trials[trial.number].intermediate_values:
-            trial.report(value, step)
+        try:
+            if step not in self._study.trials[trial.number].intermediate_values:
+                trial.report(value, step)
+        except optuna.exceptions.UpdateFinishedTrialError:  # by a machine that took it over
+            return True
         return bool(trial.should_prune())
 
     def finished(self) -> dict[int, FrozenTrial]:

@@ -89,8 +89,10 @@ class Watch(pl.Callback):
         self._plateau, self._before = state_dict["plateau"], state_dict["seconds"]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Lightning does not know of the schedule that is stepped here."""
+        """Lightning does not know of the schedule that is stepped here, nor that enough may have been trained."""
         assert isinstance(pl_module, Classifier)
+        if self.rows and "inner_loss" in self.rows[-1]:
+            trainer.should_stop = int(self.rows[-1]["epoch"]) - self._lowest_epoch >= self.patience
         if self._plateau is not None and pl_module.plateau is not None:
             pl_module.plateau.load_state_dict(self._plateau)
 

@@ -141,14 +141,17 @@ def test_a_study_is_founded_once_and_by_the_first(storage: str, tmp_path: Path) 
     mine = Ledger(storage, tmp_path)
     assert mine.known("s") == found[0]
     assert mine.known("t") is None
-    mine.conclude("s", 10, "ten")
-    mine.conclude("s", 20, "twenty")
+    mine.conclude("s", found[0][0], 10, "ten")
+    mine.conclude("s", found[0][0], 20, "twenty")
+    assert mine.concluded("s") == 20
     assert [mine.summary("s", trials) for trials in (10, 20, 30)] == ["ten", "twenty", None]
     anew, frozen = mine.found("s", {"seed": 9}, fresh=True)
     assert anew != found[0][0]
     assert anew.startswith("s-")
     assert frozen == {"seed": 9}
     assert mine.summary("s", 10) is None
+    with pytest.raises(TrackingError, match="was started anew elsewhere"):
+        mine.conclude("s", found[0][0], 10, "of the former one")
 
 
 def holding(storage: str, home: Path) -> Any:
@@ -267,12 +270,19 @@ def test_homes_are_folders_of_machines(storage: str, tmp_path: Path) -> None:
     assert first == same != other
 
 
-def test_what_another_machine_does_is_not_begun_anew(storage: str, tmp_path: Path) -> None:
-    near = Ledger(storage, tmp_path)
+def test_what_another_machine_does_is_not_begun_anew(
+    storage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BEAT_SECONDS", 0.2)
+    near, other = Ledger(storage, tmp_path), elsewhere(storage, tmp_path, "lab7")
     check_free(near, "s.lead", "s")
-    assert elsewhere(storage, tmp_path, "lab7").take("s.lead") is not None
+    assert other.take("s.lead") is not None
+    other.start()
     with pytest.raises(SettingsError, match="study 's' is being run on lab7; drop --fresh to join it"):
         check_free(near, "s.lead", "s")
+    other._stop.set()  # it dies with the lease in hand
+    monkeypatch.setattr(module, "GRACE_SECONDS", 1.5)
+    check_free(near, "s.lead", "s")
 
 
 def test_a_storage_that_is_not_there_is_named_without_its_password(tmp_path: Path) -> None:
@@ -282,3 +292,13 @@ def test_a_storage_that_is_not_there_is_named_without_its_password(tmp_path: Pat
     assert "\n" not in str(refused.value)
     with pytest.raises(TrackingError, match=r"cannot be opened: .*unable to open database file"):
         Ledger(f"sqlite:///{tmp_path}/absent/s.db", tmp_path)
+
+
+def test_on_one_machine_an_owner_of_before_its_last_start_is_dead_at_once(tmp_path: Path) -> None:
+    mine = Ledger(f"sqlite:///{tmp_path / 's.db'}", tmp_path)
+    now = Owner.me()
+    name, _, space = now.host.split("/", 2)
+    before = Owner(f"{name}/00000000/{space}", now.pid, now.started)
+    with mine._engine.connect() as connection:
+        connection.execute(LEASES.insert().values(key="k", owner=str(before), home="h", attempt=0, beat=3))
+    assert mine.take("k") is not None

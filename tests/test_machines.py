@@ -46,6 +46,7 @@ def databases() -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.proof
+@pytest.mark.timeout(1200)
 def test_three_machines_one_of_which_dies(databases: tuple[str, str], tmp_path: Path) -> None:
     searches, tracking = databases
     server = Server(tmp_path / "server", backend=tracking)

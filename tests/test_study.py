@@ -168,8 +168,8 @@ def test_a_changed_study_is_refused_with_the_difference(study: Path) -> None:
 def test_identity_is_kept_until_fresh(tmp_path: Path) -> None:
     ledger = Ledger(default_storage(tmp_path), tmp_path)
     with claimed(tmp_path, "s"):
-        first = identify(ledger, "s", {"a": 1}, fresh=False)
-        assert identify(ledger, "s", {"a": 1}, fresh=False) == first
+        first = identify(ledger, "s", {"a": 1}, fresh=False, beside={"b": 1})
+        assert identify(ledger, "s", {"a": 1}, fresh=False, beside={"b": 2}) == first
         with pytest.raises(SettingsError, match="a: was 1, now 2"):
             identify(ledger, "s", {"a": 2}, fresh=False)
         assert identify(ledger, "s", {"a": 2}, fresh=True) != first

@@ -278,3 +278,33 @@ def test_large_prepared_images_are_shared_by_processes(
         Task(task.data, task.splits, "hyper").prepared(settings(preprocessing="background", background_size=size))
     assert len(list(folder.glob("*.npy"))) == cache.KEPT
     np.testing.assert_array_equal(one, held, "what was thrown away is still read by whoever had it")
+
+
+def test_prepared_images_cut_short_are_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: Task) -> None:
+    monkeypatch.setattr(training, "SHARED_BYTES", 0)
+    chosen = settings(preprocessing="background", background_size=11)
+    whole = np.array(Task(task.data, task.splits, "hyper").prepared(chosen))
+    (path,) = (
+        p
+        for p in Path(task.data.images.filename).parent.glob("prepared/*.npy")
+        if p.stat().st_mtime > 0 and np.array_equal(np.load(p), whole)
+    )
+    path.write_bytes(path.read_bytes()[:1000])
+    np.testing.assert_array_equal(Task(task.data, task.splits, "hyper").prepared(chosen), whole)
+
+
+def test_a_training_that_had_enough_does_not_go_on_when_taken_up(task: Task, tmp_path: Path) -> None:
+    chosen = settings(stopping="inner", epochs=30, patience=1, learning_rate=0.02, schedule="constant")
+    whole = fit(task, fold=0, settings=chosen, seed=1, folder=tmp_path / "whole")
+    last = len(whole.curve) - 1
+    assert last < 29, "it stopped by itself"
+
+    def stop(epoch: int, row: dict[str, float]) -> None:
+        if epoch == last:
+            raise Interrupted
+
+    with pytest.raises(Interrupted, match=""):
+        fit(task, fold=0, settings=chosen, seed=1, folder=tmp_path / "broken", on_epoch=stop)
+    again = fit(task, fold=0, settings=chosen, seed=1, folder=tmp_path / "broken")
+    pd.testing.assert_frame_equal(whole.curve, again.curve)
+    assert np.array_equal(whole.predictions.scores, again.predictions.scores)

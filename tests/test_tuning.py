@@ -7,8 +7,9 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 
 from mammo_lightning.errors import TrackingError
-from mammo_lightning.space import Space
-from mammo_lightning.trials import run_name
+from mammo_lightning.ledger import Ledger
+from mammo_lightning.owner import Owner
+from mammo_lightning.space import Space, run_name
 from mammo_lightning.tuning import Goal, Search
 from mammo_lightning.types import Level
 
@@ -129,3 +130,48 @@ def test_names_of_runs_are_short_and_tell_trials_apart() -> None:
     assert run_name(1, params) == "t001 i10 dr0.05 de2 pback"
     assert run_name(11, {"depth": 3, "learning_rate": 0.00012}) == "t011 d3 l1e-4"
     assert run_name(0, {}) == "t000 defaults"
+
+
+def machines(tmp_path: Path, prune: str | None = None) -> tuple[Search, Search]:
+    """Two machines on one storage, as far as their ledgers know."""
+    storage = f"sqlite:///{tmp_path / 'studies.db'}"
+    found = []
+    for name in ("a", "b"):
+        ledger = Ledger(storage, tmp_path / name)
+        ledger.owner = str(Owner(f"{name}/1/2", 1, "3"))
+        found.append(Search(storage=storage, name="s", goal=GOAL, space=SPACE, seed=0, prune=prune, ledger=ledger))
+    return found[0], found[1]
+
+
+def test_machines_take_different_slots_and_one_takes_over_from_the_dead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = machines(tmp_path)
+    (first, _), (second, _) = a.next(4), b.next(4)
+    assert (first.number, second.number) == (0, 1)
+    monkeypatch.setattr("mammo_lightning.ledger.GRACE_SECONDS", -1.0)
+    taken, attempt = b.next(4)  # it has looked at the counter before
+    assert (taken.number, attempt, taken.params) == (0, 1, first.params)
+
+
+@pytest.mark.parametrize("end", ["finish", "release", "hopeless"])
+def test_a_machine_that_slept_too_long_changes_nothing_and_can_take_the_slot_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    a, b = machines(tmp_path, prune="epochs")
+    slept, _ = a.next(1)
+    monkeypatch.setattr("mammo_lightning.ledger.GRACE_SECONDS", -1.0)
+    assert b.next(1) is None, "it has only looked once"
+    taken, _ = b.next(1)
+    assert taken.number == slept.number
+    if end == "hopeless":
+        b.finish(taken, [0.7])
+        assert a.hopeless(slept, 0.5, 3)
+        return
+    a.finish(slept, [0.1]) if end == "finish" else a.release(slept)
+    assert a.finished() == {}
+    b.release(taken)
+    again, _ = a.next(1)
+    assert again.number == 0
+    a.finish(again, [0.9])
+    assert a.best().values == [0.9]

@@ -18,7 +18,7 @@ Found = dict[str, list[float]]
 
 def measure(console: Console, quick: bool) -> None:
     """Print the table of 20 epochs and that of 2."""
-    patients, folds, trials, epochs = (24, 2, 2, [2, 1]) if quick else (80, 5, 6, [20, 2])
+    patients, folds, trials, epochs = (24, 2, 2, [2, 1]) if quick else (110, 5, 6, [20, 2])
     fits, start = trials * folds, time.monotonic()
     found: list[Found] = [{name: [] for name in ("ours", "bare")} for _ in epochs]
     with tempfile.TemporaryDirectory() as folder:

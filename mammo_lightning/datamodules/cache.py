@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -71,18 +72,31 @@ def kept_once(folder: Path, name: str, make: Callable[[], NDArray[np.float32]]) 
     try:
         path.parent.mkdir(exist_ok=True)
         with FileLock(f"{path.parent}.lock"):
-            if not path.is_file():
+            kept = _mapped(path)
+            if kept is None:
                 for old in sorted(path.parent.glob("*.npy"), key=lambda each: each.stat().st_mtime)[: 1 - KEPT]:
                     old.unlink()  # whoever has it mapped still reads it
                 part = path.with_suffix(".part")
                 with part.open("wb") as stream:
                     np.save(stream, make(), allow_pickle=False)
+                    stream.flush()
+                    os.fsync(stream.fileno())  # a name without its content would be trained on
                 part.replace(path)
+                kept = _mapped(path)
             path.touch()
-            kept: NDArray[np.float32] = np.load(path, mmap_mode="r", allow_pickle=False)
-            return kept
     except OSError as error:
         raise TrackingError(f"cannot keep prepared images at '{path}': {error.strerror}. Pass --mlruns DIR") from error
+    if kept is None:
+        raise TrackingError(f"prepared images at '{path}' were not readable after they were written; remove them")
+    return kept
+
+
+def _mapped(path: Path) -> NDArray[np.float32] | None:
+    try:
+        kept: NDArray[np.float32] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (FileNotFoundError, ValueError):  # not there, or cut short
+        return None
+    return kept
 
 
 def _load(folder: Path) -> Decoded | None:

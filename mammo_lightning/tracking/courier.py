@@ -18,7 +18,7 @@ from mammo_lightning.tracking.journal import EVENTS, Journal
 from mammo_lightning.tracking.patience import is_missing, is_refused
 from mammo_lightning.tracking.sharing import find_above, is_superseded
 from mammo_lightning.tracking.state import Event
-from mammo_lightning.tracking.store import Store
+from mammo_lightning.tracking.store import Store, told
 from mammo_lightning.tracking.views import save_views
 from mammo_lightning.types import Kind
 
@@ -182,5 +182,5 @@ class Courier:
 
 def line(error: BaseException) -> str:
     """An error in one line."""
-    text = " ".join(f"{type(error).__name__}: {error}".split())
+    text = told(" ".join(f"{type(error).__name__}: {error}".split()))
     return text if len(text) <= 200 else f"{text[:200]} ..."

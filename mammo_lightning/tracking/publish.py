@@ -13,7 +13,7 @@ from mammo_lightning.tracking.batch import log
 from mammo_lightning.tracking.courier import Courier, line
 from mammo_lightning.tracking.journal import Journal
 from mammo_lightning.tracking.sharing import Early
-from mammo_lightning.tracking.store import check_uri, default_uri, public, sync_command
+from mammo_lightning.tracking.store import check_uri, default_uri, public, sync_command, without_user
 from mammo_lightning.tracking.views import LEADERBOARD, leaderboard_link, view_key
 
 __all__ = ["Publisher", "check_uri", "default_uri"]
@@ -84,7 +84,7 @@ class Publisher:
         if name not in self.store.opened and (self._failure or self.hanging):  # asking would only wait again
             raise TrackingError(f"MLflow at {public(self.store.uri)} does not answer; `{sync_command(self.store)}`")
         experiment_id, _ = self.store.experiment(name)
-        base = self.store.uri if self.store.is_server else f"http://127.0.0.1:{port}"
+        base = without_user(self.store.uri) if self.store.is_server else f"http://127.0.0.1:{port}"
         key = key or view_key(identity.get("study", target), LEADERBOARD)
         return leaderboard_link(base, experiment_id, key)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any, cast
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 DATABASE = "mlflow.db"
 _EXPECTED = "expected http(s)://host:port, sqlite:///<file> or postgresql://user@host/name"
 _CURE = "Leave --tracking-uri out for the local database"
+#: a password in the query of an address, and one before its host
+_SECRET = re.compile(r"((?:password|token|secret)=)[^&\s'\"]+", re.IGNORECASE)
+_LOGIN = re.compile(r"(://[^/\s:@]*):[^/\s@]+@")
 _SERVERS = ("http", "https")
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 
@@ -99,12 +103,24 @@ def sync_command(store: Store) -> str:
 
 
 def public(uri: str) -> str:
-    """An address without its password."""
+    """An address without its password, wherever in it that stands."""
+    uri = _SECRET.sub(r"\1...", uri)
     head, sign, tail = uri.partition("://")
     if "@" not in tail:
         return uri
     who, _, where = tail.rpartition("@")
     return f"{head}{sign}{who.partition(':')[0]}@{where}"
+
+
+def without_user(uri: str) -> str:
+    """An address as it is opened in a browser, which asks for the name."""
+    head, sign, tail = uri.partition("://")
+    return f"{head}{sign}{tail.rpartition('@')[2]}"
+
+
+def told(text: str) -> str:
+    """What may be printed of a message that others wrote: no password of an address in it."""
+    return _SECRET.sub(r"\1...", _LOGIN.sub(r"\1@", text))
 
 
 class Store:

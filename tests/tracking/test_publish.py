@@ -11,7 +11,7 @@ from mammo_lightning.tracking.cursors import Cursor, Cursors
 from mammo_lightning.tracking.deliver import deliver, find_or_create
 from mammo_lightning.tracking.journal import Journal
 from mammo_lightning.tracking.publish import Publisher, check_uri, default_uri
-from mammo_lightning.tracking.store import public
+from mammo_lightning.tracking.store import public, told, without_user
 
 TRACKING = "mammo_lightning.tracking"
 
@@ -381,3 +381,20 @@ def test_cursors_are_compacted_and_read_by_others_meanwhile(tmp_path):
     mine.keep("r9", Cursor(9, "id", "store", "e"))
     expected = {"r0": 1098, "r1": 1099, "r2": 1097, "r9": 9}
     assert {run: cursor.offset for run, cursor in others.refresh().items()} == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("http://admin:s3cret@host:5000/api", "http://admin@host:5000/api"),
+        ("postgresql://host/db?user=u&password=s3cret&x=1", "postgresql://host/db?user=u&password=...&x=1"),
+        ("cannot reach http://admin:s3cret@host: refused", "cannot reach http://admin@host: refused"),
+    ],
+)
+def test_no_password_is_ever_told(text, shown):
+    assert told(text) == shown
+
+
+def test_a_link_has_neither_user_nor_password():
+    assert without_user("http://admin:s3cret@host:5000") == "http://host:5000"
+    assert public("postgresql://host/db?password=s3cret") == "postgresql://host/db?password=..."
