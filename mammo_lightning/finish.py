@@ -21,6 +21,7 @@ from mammo_lightning.evaluation.statistics import (
     within,
 )
 from mammo_lightning.final import Predictor, at_points, decide_by, make_predictor, pooled, true_auc
+from mammo_lightning.ledger import Ledger
 from mammo_lightning.progress import Progress
 from mammo_lightning.recipe import Recipe
 from mammo_lightning.reference import REFERENCE, Reference
@@ -33,6 +34,7 @@ from mammo_lightning.training import Fit, Task
 from mammo_lightning.trials import Trials
 from mammo_lightning.tuning import Goal
 from mammo_lightning.types import Kind, Level, OperatingPoint, Predictions, Split
+from mammo_lightning.wall import read_shared_test
 
 SERVED = 3
 Points = Mapping[Level, OperatingPoint]
@@ -50,6 +52,8 @@ class Finish:
     tags: Mapping[str, str]
     progress: Progress
     reference: tuple[Reference, RunJournal] | None = None
+    #: of the storage that machines share
+    shared: Ledger | None = None
 
     def conclude(self, fits: list[Fit], chosen: str, trials: Trials | None = None) -> Summary:
         """Final, tests and sentences; everything here is a function of Predictions but for the test read.
@@ -175,7 +179,9 @@ class Finish:
             return None
         # the reference is read with the final it stands beside: one decision, one read
         beside = f" beside {self.reference[1].run_id}" if self.reference else ""
-        read = read_test(self.recipe.mlruns, splits, study=self.recipe.study, run=run.run_id + beside)
+        who = {"study": self.recipe.study, "run": run.run_id + beside}
+        mlruns = self.recipe.mlruns
+        read = read_shared_test(self.shared, mlruns, splits, **who) if self.shared else read_test(mlruns, splits, **who)
         if self.reference:
             reference, other = self.reference
             theirs = make_predictor(reference.task, reference.fits)

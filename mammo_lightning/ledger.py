@@ -11,7 +11,7 @@ import secrets
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,12 @@ STUDIES = Table(
     Column("id", String(80), nullable=False),
     Column("frozen", Text, nullable=False),
     Column("summaries", Text, nullable=False),
+)
+NOTES = Table(
+    "mammo_notes",
+    _metadata,
+    Column("key", String(200), primary_key=True),
+    Column("value", Text, nullable=False),
 )
 LEASES = Table(
     "mammo_leases",
@@ -144,6 +150,22 @@ class Ledger:
                 raise TrackingError(f"study {name!r} was started anew elsewhere; pass --name for one of its own")
             kept = {**json.loads(text), str(trials): summary}
             connection.execute(update(STUDIES).where(*same).values(summaries=json.dumps(kept)))
+
+    def note(self, key: str) -> str | None:
+        """What was kept under `key`."""
+        with self._engine.connect() as connection:
+            return connection.execute(select(NOTES.c.value).where(NOTES.c.key == key)).scalar_one_or_none()
+
+    def notes(self, start: str) -> list[str]:
+        """Everything kept under keys that begin so."""
+        with self._engine.connect() as connection:
+            found = select(NOTES.c.value).where(NOTES.c.key.startswith(start, autoescape=True)).order_by(NOTES.c.key)
+            return list(connection.execute(found).scalars())
+
+    def keep(self, key: str, value: str) -> None:
+        """Keep a value; what was kept under `key` before stays."""
+        with self._engine.connect() as connection, suppress(IntegrityError):
+            connection.execute(insert(NOTES).values(key=key, value=value))
 
     def take(self, key: str) -> Lease | None:
         """Hold `key`, unless a living process has it."""

@@ -22,12 +22,13 @@ from mammo_lightning.space import Space, make_space
 from mammo_lightning.training import Task
 from mammo_lightning.tuning import Goal
 from mammo_lightning.types import Level
+from mammo_lightning.wall import bring_split
 
 
 class Plan:
     """A study that can be run; making one refuses what cannot."""
 
-    def __init__(self, recipe: Recipe, progress: Progress) -> None:
+    def __init__(self, recipe: Recipe, progress: Progress, shared: Ledger | None = None) -> None:
         self.recipe = recipe
         self.classifier = CLASSIFIERS.get(recipe.classifier)
         self.space = self._space()
@@ -41,6 +42,8 @@ class Plan:
                 f"--level {recipe.level} means nothing here: the patches of {recipe.dataset!r} were selected, "
                 "they do not tile what they stand for. Pass --level patch"
             )
+        if shared is not None:
+            bring_split(shared, self.data)
         self.splits = self._splits()
         self.task = Task(self.data, self.splits, recipe.classifier)
         for settings in self.space.corners():

@@ -34,6 +34,7 @@ from mammo_lightning.training import Fit, Task, fit
 from mammo_lightning.trials import POLL_SECONDS, Trials
 from mammo_lightning.tuning import Search
 from mammo_lightning.types import Kind, digest, seed_from
+from mammo_lightning.wall import share_split
 
 #: keys that may change when a study is continued, or differ between the machines that share it
 CHANGING = {"trials", "fresh", "mlruns", "tracking_uri", "root", "table", "skip_unreadable", "storage", "keep_best"}
@@ -46,12 +47,10 @@ def run_study(recipe: Recipe, progress: Progress | None = None) -> Summary:
     recipe = recipe.model_copy(update={"mlruns": writable(recipe.mlruns)})
     uri = recipe.tracking_uri or default_uri(recipe.mlruns)
     check_uri(uri)
-    storage = check_storage(recipe.storage) if recipe.storage else default_storage(recipe.mlruns)
-    plan = Plan(recipe, progress)
+    shared = enduring(Ledger(check_storage(recipe.storage), recipe.mlruns)) if recipe.storage else None
+    plan = Plan(recipe, progress, shared)
     with claimed(recipe.mlruns, recipe.study):
-        ledger = Ledger(storage, recipe.mlruns)
-        if recipe.storage:
-            ledger = enduring(ledger)
+        ledger = shared or Ledger(default_storage(recipe.mlruns), recipe.mlruns)
         try:
             run = Journal(recipe.mlruns).run(plan.identify(ledger))
             publisher = Publisher(Journal(recipe.mlruns), uri, recipe.mlruns)
@@ -60,6 +59,8 @@ def run_study(recipe: Recipe, progress: Progress | None = None) -> Summary:
                 publisher.close()
             else:
                 freeze(plan.data, plan.splits, recipe.test)
+                if shared:
+                    share_split(shared, plan.data)
                 ledger.start()
                 publisher.start()
                 try:
@@ -151,7 +152,8 @@ class _Study:
         for line in self.plan.lines():
             self.progress.say(line)
         task, goal = self.plan.task, self.plan.goal
-        finish = Finish(task, goal, self.recipe, self.journal, self.run, self.tags, self.progress)
+        shared = self.ledger if self.recipe.storage else None
+        finish = Finish(task, goal, self.recipe, self.journal, self.run, self.tags, self.progress, shared=shared)
 
         def reference() -> None:
             if self.recipe.classifier != REFERENCE:

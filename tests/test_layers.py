@@ -13,7 +13,7 @@ ROWS = [
     {"datamodules", "classifiers", "generators"},
     {"explanation", "tracking"},
     {"space", "watch", "training", "opening", "provenance", "ledger", "identity", "record", "retention"},
-    {"outages"},
+    {"outages", "wall"},
     {"engine"},
     {"tuning", "final", "reports", "controls", "elsewhere", "plan"},
     {"trials"},

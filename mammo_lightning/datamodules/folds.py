@@ -172,7 +172,7 @@ def make_splits(
 
 def freeze(data: MammoDataModule, splits: Splits, test: float | None) -> None:
     """Write down the test split of a dataset without an official one; from now on every study shares it."""
-    if (data.frame["split"] == "test").any() or (path := _frozen(data)).exists():
+    if (data.frame["split"] == "test").any() or (path := frozen_file(data)).exists():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     patients = sorted(set(data.frame["patient"][splits.fold == TEST]))
@@ -185,14 +185,15 @@ def freeze(data: MammoDataModule, splits: Splits, test: float | None) -> None:
 
 def frozen_test_groups(data: MammoDataModule) -> set[str]:
     """Groups of the frozen test split; empty where none was made."""
-    path = _frozen(data)
+    path = frozen_file(data)
     if not path.exists():
         return set()
     patients = json.loads(path.read_text())["patients"]
     return set(data.frame["group"][data.frame["patient"].isin(patients)])
 
 
-def _frozen(data: MammoDataModule) -> Path:
+def frozen_file(data: MammoDataModule) -> Path:
+    """Where the test split of these images is frozen, whatever they are called or labelled."""
     return data.mlruns / "splits" / f"{data.name}-{data.source}.json"
 
 
@@ -222,7 +223,7 @@ def _straddling(
 
 def _test_rows(data: MammoDataModule, share: float | None) -> NDArray[np.int64]:
     """The test split of a dataset without an official one: the frozen one, or what would be frozen."""
-    path = _frozen(data)
+    path = frozen_file(data)
     if path.exists():
         frozen = json.loads(path.read_text())["share"]
         if share is not None and abs(frozen - share) > 1e-9:

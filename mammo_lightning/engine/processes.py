@@ -14,11 +14,13 @@ from typing import Any, cast
 from mammo_lightning.engine.base import CANCELLED, Engine, Failure, Job, OnEpoch, Result
 from mammo_lightning.engine.shipping import shipped
 from mammo_lightning.engine.warm import warm_up
+from mammo_lightning.errors import TrackingError
 from mammo_lightning.hardware import Hardware
 from mammo_lightning.training import Task
 
 KEPT_TASKS = 2  # that a worker holds; each may hold prepared images
 LOSSES = 5  # of one fit, before it is taken to be the reason
+SILENT = 12  # of processes in a row, before it is taken that none can work here
 
 
 class Processes(Engine):
@@ -29,6 +31,7 @@ class Processes(Engine):
         self._tasks: list[Task] = []
         self._losses: Counter[str] = Counter()
         self._results: list[Result] = []
+        self._silent = 0
         self._pool: list[Worker] = []
         if hardware:
             warm_up()
@@ -87,6 +90,7 @@ class Processes(Engine):
             self._hear(worker, message, on_epoch)
 
     def _hear(self, worker: Worker, message: tuple[Any, ...], on_epoch: OnEpoch) -> None:
+        self._silent = 0
         kind, key, *rest = message
         job = next(job for job in worker.jobs if job.key == key)
         if kind == "end":
@@ -103,6 +107,12 @@ class Processes(Engine):
     def _replace(self, worker: Worker) -> None:
         worker.end()
         code = worker.process.exitcode or 0
+        self._silent += 1
+        if self._silent > SILENT:
+            raise TrackingError(
+                f"{self._silent} worker processes ended one after another before they had said a word (the last with "
+                f"exit code {code}); pass --workers 1 to see why"
+            )
         self._pool[self._pool.index(worker)] = fresh = Worker(worker.hardware)
         for job in self._lost(worker, signal.Signals(-code).name if code < 0 else f"exit code {code}"):
             fresh.take(job, self._number(job), self._parcel)
