@@ -11,6 +11,9 @@ from multiprocessing import connection
 from multiprocessing.connection import Connection
 from typing import Any, cast
 
+import threadpoolctl
+import torch
+
 from mammo_lightning.engine.base import CANCELLED, Engine, Failure, Job, OnEpoch, Result
 from mammo_lightning.engine.shipping import shipped
 from mammo_lightning.engine.warm import warm_up
@@ -35,6 +38,9 @@ class Processes(Engine):
         self._pool: list[Worker] = []
         if hardware:
             warm_up()
+            # this process works beside them: threads that spin while they wait would take the cores from the workers
+            torch.set_num_threads(hardware[0].threads or 1)
+            threadpoolctl.threadpool_limits(hardware[0].threads or 1)
         try:
             self._pool.extend(Worker(each) for each in hardware)
         except BaseException:  # those begun would hold up the end of this process
