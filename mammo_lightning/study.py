@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mammo_lightning import record
+from mammo_lightning.adoption import adopt
 from mammo_lightning.datamodules.folds import HOLD_OUT, freeze
 from mammo_lightning.elsewhere import Elsewhere
 from mammo_lightning.engine.choice import open_engine
@@ -165,6 +166,8 @@ class _Study:
             return finish.conclude(fits, chosen)
         trials = next(self._searches())
         best = trials.run(self.recipe.trials, reference)
+        if shared:
+            adopt(trials, self.ledger, self.fetch, self.progress)
         return finish.conclude(trials.fits(best), f"t{best:03d}", trials)
 
     def _reference(self) -> tuple[Reference, RunJournal]:
@@ -214,6 +217,7 @@ class _Study:
             Elsewhere(task, self.fetch, self.progress),
             keep=self.recipe.keep_best,
             spared=range(self.ledger.concluded(self.recipe.study)),
+            shares=self.recipe.storage is not None,
         )
 
     def _nested(self) -> tuple[list[Fit], str]:
@@ -226,6 +230,8 @@ class _Study:
             with record.ending(outer):
                 outer.write("folds.csv", trials.task.splits.manifest())
                 slots.append(trials.run(self.recipe.trials))
+                if self.recipe.storage:
+                    adopt(trials, self.ledger, self.fetch, self.progress)
                 fits.append(self._outer_fit(outer, fold, trials.settings(slots[-1]), trials.seed, slots[-1]))
                 study_metrics(outer, trials, slots[-1])
         predictions = pooled([each.predictions for each in fits]).at(self.plan.goal.level)

@@ -18,35 +18,17 @@ from mammo_lightning.final import decide_by, pooled
 from mammo_lightning.opening import disk_message
 from mammo_lightning.progress import Interrupted, Progress
 from mammo_lightning.retention import free
+from mammo_lightning.slots import Running, StudyBug
 from mammo_lightning.space import Space, run_name
+from mammo_lightning.tracking.files import write_whole
 from mammo_lightning.tracking.journal import Journal, RunJournal
-from mammo_lightning.training import Fit, Task, load_fit
+from mammo_lightning.training import PREDICTIONS, Fit, Task, load_fit
 from mammo_lightning.tuning import Goal, Search, Trial
 from mammo_lightning.types import Kind, Outcome, Predictions, seed_from
 
+__all__ = ["POLL_SECONDS", "StudyBug", "Trials"]
+
 POLL_SECONDS = 2.0  # between looks at what other machines do
-
-
-class StudyBug(Exception):
-    """The code failed in a fit; the message is what the worker saw."""
-
-
-@dataclass
-class Running:
-    """A slot that is being worked on."""
-
-    trial: Trial
-    run: RunJournal
-    settings: dict[str, Any]
-    waiting: list[int]
-    done: dict[int, Fit] = field(default_factory=dict)
-    #: folds told to the pruner, in order whatever order they ended in
-    told: int = 0
-
-    @property
-    def slot(self) -> int:
-        """Its slot."""
-        return int(self.trial.number)
 
 
 @dataclass
@@ -69,6 +51,8 @@ class Trials:
     freed: set[int] = field(default_factory=set)
     #: slots of a study that was concluded before: a registry or an ensemble may name them
     spared: range = range(0)
+    #: whether other machines may need what is found here
+    shares: bool = False
 
     def run(self, trials: int, meanwhile: Callable[[], None] = lambda: None) -> int:
         """Finish all slots, together with whoever else works on them; returns the best one's.
@@ -117,11 +101,18 @@ class Trials:
 
     def fits(self, slot: int) -> list[Fit]:
         """The fits of a finished slot with their weights, wherever they were made."""
+        self._bring_table(slot)
         return self.elsewhere.fits(self.open(slot), self.settings(slot), self._seeds(slot))
 
     def predictions(self, slot: int) -> Predictions:
         """The out-of-fold table of a completed slot, wherever it was made."""
+        self._bring_table(slot)
         return self.elsewhere.predictions(self.open(slot), self.settings(slot), self._seeds(slot))
+
+    def _bring_table(self, slot: int) -> None:
+        path = self.open(slot).artifacts / PREDICTIONS
+        if not path.is_file() and (table := self.search.table(slot)):
+            write_whole(path, table)
 
     def _seeds(self, slot: int) -> dict[int, int]:
         return {fold: seed_from(self.seed, slot, fold) for fold in self.task.splits.folds}
@@ -145,20 +136,24 @@ class Trials:
             self.engine.submit(job)
             self.progress.fit_started(job.key, f"t{begun.slot:03d} f{fold}", begun.settings["epochs"])
 
-    def _begin(self, trial: Trial, attempt: int) -> Running:
-        slot, settings = trial.number, self.space.settings(trial.params)
+    def begin(self, slot: int, params: Mapping[str, Any], attempt: int) -> RunJournal:
+        """Begin the run of a slot, or take it up again."""
         run = self.open(slot)
         run.begin(
             kind=Kind.trial,
-            name=run_name(slot, trial.params),
+            name=run_name(slot, params),
             study=self.tags["study"],
             parent=self.parent,
             experiment=self.task.data.name,
             tags={**self.tags, "trial": str(slot), "attempt": str(attempt)},
         )
-        record.record_settings(run, settings)
-        self.running[slot] = Running(trial, run, settings, list(self.task.splits.folds))
-        return self.running[slot]
+        record.record_settings(run, self.space.settings(params))
+        return run
+
+    def _begin(self, trial: Trial, attempt: int) -> Running:
+        run, settings = self.begin(trial.number, trial.params, attempt), self.space.settings(trial.params)
+        self.running[trial.number] = Running(trial, run, settings, list(self.task.splits.folds))
+        return self.running[trial.number]
 
     def _on_epoch(self, job: Job, epoch: int, row: dict[str, float]) -> bool:
         self.progress.epoch(job.key, epoch + 1)
@@ -221,20 +216,24 @@ class Trials:
         if begun.told == len(folds):
             self._complete(begun)
 
-    def _complete(self, begun: Running) -> None:
-        run, fits = begun.run, [begun.done[fold] for fold in self.task.splits.folds]
-        predictions = pooled([each.predictions for each in fits])
+    def tell_figures(self, run: RunJournal, slot: int, predictions: Predictions, inner: Predictions | None) -> None:
+        """Everything that follows from the out-of-fold table of a trial."""
         record.record(
             run,
             predictions,
             split="val",
             level=self.goal.level,
             data=self.task.data,
-            decide=decide_by(self.goal.rule, fits[0].inner if len(fits) == 1 else None),
-            title=f"{self.tags['study']} t{begun.slot:03d}, out of fold",
+            decide=decide_by(self.goal.rule, inner),
+            title=f"{self.tags['study']} t{slot:03d}, out of fold",
         )
-        if len(fits) == 1 and fits[0].inner is not None:
-            run.write("inner.parquet", fits[0].inner.frame.to_parquet(index=False))
+        if inner is not None:
+            run.write("inner.parquet", inner.frame.to_parquet(index=False))
+
+    def _complete(self, begun: Running) -> None:
+        run, fits = begun.run, [begun.done[fold] for fold in self.task.splits.folds]
+        predictions = pooled([each.predictions for each in fits])
+        self.tell_figures(run, begun.slot, predictions, fits[0].inner if len(fits) == 1 else None)
         run.metrics({"seconds": sum(each.seconds for each in fits)})
         values = self.goal.values([each.predictions for each in fits], predictions, fits[0].inner)
         if not np.isfinite(values).all():
@@ -255,7 +254,9 @@ class Trials:
             if job.slot == begun.slot:
                 self.engine.cancel(job)
         begun.run.end(outcome, reason)
-        self.search.finish(begun.trial, values, pruned=outcome is Outcome.pruned)
+        table = begun.run.artifacts / PREDICTIONS
+        kept = table.read_bytes() if values is not None and self.shares else b""
+        self.search.finish(begun.trial, values, pruned=outcome is Outcome.pruned, table=kept)
         if outcome is Outcome.pruned:
             self.progress.say(f"t{begun.slot:03d} pruned: {reason}")
         if outcome is not Outcome.completed:

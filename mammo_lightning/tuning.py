@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -24,8 +25,9 @@ from mammo_lightning.types import Level, Predictions, seed_from
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
-Trial = optuna.Trial
+Trial, Known = optuna.Trial, FrozenTrial
 MOST_FPR = 0.2
+TABLE = "predictions"  # of a completed trial, as parquet
 
 
 @dataclass(frozen=True)
@@ -199,12 +201,16 @@ class Search:
         rehearsal.add_trials([trial for trial in known if trial.state is not TrialState.WAITING])
         return dict(rehearsal.ask(fixed_distributions=self.space.search).params)
 
-    def finish(self, trial: optuna.Trial, values: list[float] | None, *, pruned: bool = False) -> None:
-        """Tell how a trial ended: its values, or pruned, or (neither) failed."""
+    def finish(
+        self, trial: optuna.Trial, values: list[float] | None, *, pruned: bool = False, table: bytes = b""
+    ) -> None:
+        """Tell how a trial ended: its values, or pruned, or (neither) failed; `table` is kept for other machines."""
         if self._lost(trial.number):
             self._held.discard(trial.number)
             return
         state = TrialState.PRUNED if pruned else (TrialState.COMPLETE if values is not None else TrialState.FAIL)
+        if table:
+            self._study._storage.set_trial_user_attr(trial._trial_id, TABLE, base64.b64encode(table).decode())
         told = values if state is TrialState.COMPLETE else None
         self._study.tell(trial, told, state=state, skip_if_finished=True)
         self._give(trial.number)
@@ -219,6 +225,10 @@ class Search:
         except optuna.exceptions.UpdateFinishedTrialError:  # by a machine that took it over
             return True
         return bool(trial.should_prune())
+
+    def table(self, slot: int) -> bytes:
+        """What was kept with a finished slot; nothing where it was not."""
+        return base64.b64decode(self._study.get_trials(deepcopy=False)[slot].user_attrs.get(TABLE, ""))
 
     def finished(self) -> dict[int, FrozenTrial]:
         """Trials that have ended, by slot."""

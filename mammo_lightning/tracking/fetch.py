@@ -17,6 +17,15 @@ class Fetch:
     store: Store
     experiment: str
 
+    def state(self, run_id: str) -> str | None:
+        """How MLflow has a run: RUNNING, FINISHED ..., empty where it knows of none, None where it does not answer."""
+        try:
+            experiment_id, _ = self.store.experiment(self.experiment)
+            found = self.store.client.search_runs([experiment_id], f"tags.journal = '{run_id}'", max_results=1)
+        except Exception:  # of whatever kind: it did not answer
+            return None
+        return str(found[0].info.status) if found else ""
+
     def __call__(self, run_id: str, name: str, target: Path) -> bool:
         """Put artifact `name` of the run known as `run_id` at `target`; False if it is not, or not yet, to be had."""
         try:

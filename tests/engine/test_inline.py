@@ -82,13 +82,20 @@ def test_what_went_wrong(
     assert engine.room == 1
 
 
-@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
-def test_the_disk_and_the_user_are_heard_by_the_study(
-    job: Job, monkeypatch: pytest.MonkeyPatch, error: BaseException
-) -> None:
-    make(monkeypatch, error)
+def test_a_full_disk_is_told_as_such(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(monkeypatch, OSError(errno.ENOSPC, "No space left on device"))
     engine = Inline()
     engine.submit(job)
-    with pytest.raises(type(error), match="No space|^$"):
+    (result,) = engine.wait(lambda *_: True)
+    assert result.failure is not None
+    assert result.failure.reason == "disk"
+    assert "No space left" in result.failure.detail
+
+
+def test_the_user_is_heard_by_the_study(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(monkeypatch, KeyboardInterrupt())
+    engine = Inline()
+    engine.submit(job)
+    with pytest.raises(KeyboardInterrupt, match="^$"):
         engine.wait(lambda *_: True)
     assert engine.room == 1
