@@ -73,7 +73,7 @@ class Plan:
         same = begun["precision"] in (self.hardware.precision, "32-true")
         precision = begun["precision"] if same else "32-true"
         self.workers = [replace(each, precision=precision) for each in self.workers]
-        self.task.hardware = replace(self.workers[0], threads=None)
+        self.task.hardware = self.workers[0]
         return identity
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -97,10 +98,8 @@ def _resumed(mlruns: Path, trials: int) -> float:
     from mammo_lightning.progress import Interrupted
 
     progress, start = FirstFit(), time.perf_counter()
-    try:
+    with suppress(Interrupted):
         _study(mlruns, trials, progress)
-    except Interrupted:
-        pass
     return progress.reached - start
 
 

@@ -14,7 +14,7 @@ from mammo_lightning.tracking.journal import Journal
 def sync(monkeypatch, capfd) -> Callable[..., tuple[object, str, str]]:
     def run(*words: object) -> tuple[object, str, str]:
         monkeypatch.setattr("sys.argv", ["sync", *map(str, words)])
-        with pytest.raises(SystemExit) as end:  # every code is looked at
+        with pytest.raises(SystemExit, match=r"\d") as end:  # every code is looked at
             cli.run(verb.app)
         said = capfd.readouterr()
         return end.value.code, said.out, said.err
