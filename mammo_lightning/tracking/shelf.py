@@ -29,6 +29,7 @@ class Shelf:
         try:
             self._store.delete_artifacts(name)
         except Exception as error:
+            # some kinds of artifact store cannot delete, and say so in this way
             harmless = isinstance(error, FileNotFoundError | NotImplementedError)
             if not (harmless or is_missing(error) or is_refused(error)):
                 raise
