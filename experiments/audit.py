@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from experiments.cli import run
+from experiments.cli import Verb, run, verb
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mammo_lightning.progress import Progress
     from mammo_lightning.recipe import Recipe
 
-app = typer.Typer(add_completion=False)
+app = verb()
 #: side to which images of several sizes are brought; their own sizes are read from the files
 SIDE = 128
 SHOWN = 30  # rows of a table at the terminal
@@ -29,7 +29,7 @@ def option(text: str, **more: Any) -> Any:
     return typer.Option(help=text, show_default=False, **more)
 
 
-@app.command()
+@app.command(cls=Verb)
 def audit(
     recipe: Annotated[Path | None, typer.Argument(help="A recipe whose dataset is meant; options override it.")] = None,
     dataset: Annotated[str | None, option("synthetic, microcalc, folder ...")] = None,

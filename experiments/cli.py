@@ -3,13 +3,34 @@
 from __future__ import annotations
 
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
+from typer.core import TyperCommand
 
 INTERRUPTED = 130
 #: what typer raises at a wrong option; which module it lives in depends on typer's version
 MISUSE: type[Exception] = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
+
+
+class Verb(TyperCommand):
+    """A command whose help is plain columns under headings: rich's panels take longer to import than all the rest."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Options under the heading they were declared with."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for each in self.get_params(ctx):
+            if (shown := each.get_help_record(ctx)) is not None:
+                heading = "Arguments" if each.param_type_name == "argument" else "Options"
+                sections.setdefault(getattr(each, "rich_help_panel", None) or heading, []).append(shown)
+        for heading, rows in sections.items():
+            with formatter.section(typer.style(heading, bold=True)):
+                formatter.write_dl([(typer.style(name, fg="cyan"), text) for name, text in rows])
+
+
+def verb() -> typer.Typer:
+    """The app of one verb."""
+    return typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 def run(app: typer.Typer) -> NoReturn:

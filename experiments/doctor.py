@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from experiments.cli import run
+from experiments.cli import Verb, run, verb
 
-app = typer.Typer(add_completion=False)
+app = verb()
 
 
-@app.command()
+@app.command(cls=Verb)
 def doctor(
     mlruns: Annotated[Path, typer.Option(help="The tracking folder.")] = Path("mlruns"),
     tracking_uri: Annotated[

@@ -7,21 +7,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from experiments.cli import run
+from experiments.cli import Verb, run, verb
 
 if TYPE_CHECKING:
     from mammo_lightning.tracking.journal import Journal
 
-app = typer.Typer(add_completion=False)
+app = verb()
 
 
-@app.command()
+@app.command(cls=Verb)
 def gc(
     keep_best: Annotated[int, typer.Option(help="Trials of each study that keep their models.", min=1)] = 16,
     mlruns: Annotated[Path, typer.Option(help="The tracking folder.")] = Path("mlruns"),
     tracking_uri: Annotated[
         list[str] | None,
-        typer.Option(help="Where runs were published and models registered; once for each.", show_default=False),
+        typer.Option(
+            metavar="URI", help="Where runs went and models are registered; once for each.", show_default=False
+        ),
     ] = None,
     caches: Annotated[bool, typer.Option("--caches", help="Free decoded images no run has seen, too.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be freed, and free nothing.")] = False,

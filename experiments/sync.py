@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from experiments.cli import run
+from experiments.cli import Verb, run, verb
 
-app = typer.Typer(add_completion=False)
+app = verb()
 
 
-@app.command()
+@app.command(cls=Verb)
 def sync(
     mlruns: Annotated[Path, typer.Option(help="The tracking folder whose runs are delivered.")] = Path("mlruns"),
     tracking_uri: Annotated[

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from experiments.cli import pairs, run
+from experiments.cli import Verb, pairs, run, verb
 
-app = typer.Typer(add_completion=False)
+app = verb()
 Data = "Data"
 Protocol = "Protocol"
 Machines = "Machines"
@@ -23,7 +23,7 @@ def option(text: str, panel: str | None = None, **more: Any) -> Any:
     return typer.Option(help=text, rich_help_panel=panel, show_default=False, **more)
 
 
-@app.command()
+@app.command(cls=Verb)
 def tune(
     recipe: Annotated[Path | None, typer.Argument(help="A recipe with the same keys; options override it.")] = None,
     name: Annotated[str | None, option("Name of the study; the same command continues it.")] = None,
@@ -40,9 +40,12 @@ def tune(
     classifier: Annotated[str | None, option("hyper (default), scratch, linear ...")] = None,
     trials: Annotated[int | None, option("Trials of the study in all.")] = None,
     epochs: Annotated[int | None, option("Epochs of a fit, at most.")] = None,
-    search: Annotated[list[str] | None, option("depth=1,3,5 or dropout=0:0.5 or learning_rate=1e-5:1e-2:log.")] = None,
+    search: Annotated[
+        list[str] | None, option("depth=1,3,5 or dropout=0:0.5 or learning_rate=1e-5:1e-2:log.", metavar="NAME=SPACE")
+    ] = None,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="A fixed setting, for instance init=20.", show_default=False)
+        list[str] | None,
+        typer.Option("--set", help="A fixed setting, for instance init=20.", metavar="NAME=VALUE", show_default=False),
     ] = None,
     objective: Annotated[str | None, option("val_auc, val_pauc, tpr@fpr0.2, or tpr,fpr (Pareto).")] = None,
     prune: Annotated[bool | None, option("Stop hopeless trials early (default), or not.")] = None,

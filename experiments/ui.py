@@ -15,13 +15,13 @@ from urllib.request import urlopen
 
 import typer
 
-from experiments.cli import run
+from experiments.cli import Verb, run, verb
 
-app = typer.Typer(add_completion=False)
+app = verb()
 HOST = "127.0.0.1"
 
 
-@app.command()
+@app.command(cls=Verb)
 def ui(
     port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 5000,
     mlruns: Annotated[Path, typer.Option(help="The tracking folder.")] = Path("mlruns"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import time
 from collections.abc import Iterator
@@ -64,10 +65,12 @@ def run_study(recipe: Recipe, progress: Progress | None = None) -> Summary:
                     share_split(shared, plan.data)
                 ledger.start()
                 publisher.start()
+                gc.freeze()  # what libraries made: to look through it for garbage takes a second each time
                 try:
                     kept = _Study(plan, ledger, Fetch(publisher.store, plan.data.name), run, progress).go()
                 finally:
                     publisher.close()
+                    gc.unfreeze()
         except OSError as error:
             if error.errno not in DISK_ERRORS:
                 raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import shutil
 import time
 import warnings
@@ -39,7 +40,7 @@ __all__ = ["Diverged", "Fit", "Task", "fit", "load_fit", "predict", "reason_of",
 DONE, PREDICTIONS, INNER = "fit.json", "predictions.parquet", "inner.parquet"
 STOPPED = "epoch.ckpt"
 SHARED_BYTES = 2**28  # prepared images larger than this are not held by every process for itself
-BATCH = 256  # where nothing is learned
+BATCH = 64  # where nothing is learned; more leaves the caches of a core
 _KEPT = 2  # preprocessed copies of all images
 
 
@@ -237,9 +238,10 @@ def settle_normalisation(classifier: Classifier, images: NDArray[np.float32], ro
         norm.reset_running_stats()
         norm.momentum = None  # a plain average over the batches
         norm.train()
+    count = math.ceil(len(rows) / BATCH)
     with torch.inference_mode():
-        for start in range(0, len(rows), BATCH):
-            classifier(torch.from_numpy(images[rows[start : start + BATCH]]).to(classifier.mean.device))
+        for first in range(count):  # neighbours are of one patient: a batch takes from all of them, and all are alike
+            classifier(torch.from_numpy(images[rows[first::count]]).to(classifier.mean.device))
     for norm, momentum in zip(norms, kept, strict=True):
         norm.momentum = momentum
     classifier.eval()

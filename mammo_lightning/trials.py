@@ -63,7 +63,8 @@ class Trials:
         try:
             self._submit(trials)
             meanwhile()
-            while (done := self._finished(trials)) < trials or self.running or self.engine.jobs():
+            done = self._finished(trials)
+            while done < trials or self.running or self.engine.jobs():
                 self.progress.update(done=done, workers=self.engine.workers)
                 self._submit(trials)
                 if self.progress.stopping:
@@ -72,10 +73,13 @@ class Trials:
                         raise Interrupted
                 if not self.running and not self.engine.jobs():
                     time.sleep(POLL_SECONDS)  # other machines hold what is left
-                for result in self.engine.wait(self._on_epoch):
+                results = self.engine.wait(self._on_epoch)
+                for result in results:
                     if self.engine.workers > 1:
                         self._submit(trials)  # first, so that nobody waits while this one is written down
                     self._settle(result)
+                if results or not self.engine.jobs():  # asking the storage takes longer than an epoch may
+                    done = self._finished(trials)
         except BaseException as error:
             self._leave(error)
             raise

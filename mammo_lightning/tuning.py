@@ -91,7 +91,7 @@ class Search:
     study's seed, the slot and the trials known when it is proposed, hence not on interruptions.
 
     Args:
-        storage: Address of the database.
+        storage: Address of the database; None for a search that need not outlive the process.
         name: Names the search in it.
         goal: What is maximised.
         space: What is tried.
@@ -103,7 +103,7 @@ class Search:
     def __init__(
         self,
         *,
-        storage: str,
+        storage: str | None,
         name: str,
         goal: Goal,
         space: Space,
@@ -131,7 +131,8 @@ class Search:
         except Exception as error:  # the storage may be any database driver, each with errors of its own
             first = told(str(error).splitlines()[0])
             raise TrackingError(
-                f"study storage '{public(storage)}' cannot be opened: {first}. Pass another --storage or --mlruns"
+                f"study storage '{public(storage or 'memory')}' cannot be opened: {first}. "
+                "Pass another --storage or --mlruns"
             ) from error
 
     def key(self, slot: int) -> str:
@@ -247,7 +248,9 @@ class Search:
         return next(iter(self.ranked()), None)
 
 
-def _storage(url: str) -> optuna.storages.RDBStorage:
+def _storage(url: str | None) -> optuna.storages.BaseStorage:
+    if url is None:
+        return optuna.storages.InMemoryStorage()
     local = url.startswith("sqlite")
     options = {} if local else {"pool_pre_ping": True}  # a database may be started again meanwhile
     return optuna.storages.RDBStorage(url, engine_kwargs={**options, "connect_args": {"timeout": 60} if local else {}})
@@ -257,7 +260,7 @@ def tune_in_memory(
     goal: Goal, space: Space, trials: int, seed: int, run: Callable[[int, dict[str, Any]], list[float]]
 ) -> FrozenTrial:
     """A short search that need not survive (the reference): its fits are kept by the caller."""
-    search = Search(storage="sqlite:///:memory:", name="reference", goal=goal, space=space, seed=seed, prune=None)
+    search = Search(storage=None, name="reference", goal=goal, space=space, seed=seed, prune=None)
     while (taken := search.next(trials)) is not None:
         trial, _ = taken
         search.finish(trial, run(trial.number, space.settings(trial.params)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
@@ -73,6 +73,7 @@ class Predictions:
     """
 
     frame: pd.DataFrame
+    _above: dict[Level, Predictions] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         missing = [column for column in CORE_COLUMNS if column not in self.frame]
@@ -116,12 +117,19 @@ class Predictions:
         level = Level(level)
         if level is Level.patch:
             return self
+        if level not in self._above:
+            self._above[level] = self._aggregated(level)
+        return self._above[level]
+
+    def _aggregated(self, level: Level) -> Predictions:
         keys = ["patient", "view"] if level is Level.view else ["patient"]
         positive = f"p_{self.classes[-1]}"
         firsts = [column for column in self.frame.columns if column not in keys and not column.startswith("p_")]
         how: dict[str, str] = dict.fromkeys(firsts, "first") | {"label": "max", positive: "max"}
         frame = self.frame.groupby([*keys, "fold"], sort=True, as_index=False, dropna=False).agg(how)
-        frame["image"] = frame[keys].astype(str).agg("/".join, axis=1)
+        frame["image"] = frame["patient"].astype(str)
+        if level is Level.view:
+            frame["image"] += "/" + frame["view"].astype(str)
         frame[f"p_{self.classes[0]}"] = 1.0 - frame[positive]
         return Predictions(frame[[column for column in self.frame.columns if column in frame]])
 

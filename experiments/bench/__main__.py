@@ -8,14 +8,14 @@ from typing import Annotated
 
 import typer
 
-from experiments.cli import run
+from experiments.cli import Verb, run, verb
 
 PLAIN_WIDTH = 130  # where there is no terminal to ask
-app = typer.Typer(add_completion=False)
+app = verb()
 PARTS = {"fit": "fitting", "study": "studies", "cache": "caching", "store": "stores", "help": "helping", "gpu": "gpu"}
 
 
-@app.command()
+@app.command(cls=Verb)
 def bench(
     parts: Annotated[list[str] | None, typer.Argument(help="fit, study, cache, store, help, gpu; all if none.")] = None,
     quick: Annotated[bool, typer.Option(help="Seconds instead of minutes: shows that it runs, not how fast.")] = False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from mammo_lightning.classifiers.hyper import Hyper
 from mammo_lightning.evaluation.metrics import auc
 from mammo_lightning.hardware import Hardware, cores
 from mammo_lightning.preprocessing.augment import pipeline
+from mammo_lightning.training import BATCH
 
 
 def fit(
@@ -78,8 +80,9 @@ def _settle(
             module.momentum = None
             module.train()
     with torch.inference_mode():
-        for start in range(0, len(train), 256):
-            network(_given(network, images, train[start : start + 256], mean, spread))
+        count = math.ceil(len(train) / BATCH)
+        for first in range(count):
+            network(_given(network, images, train[first::count], mean, spread))
 
 
 def study(work: Work, trials: int, folds: int, epochs: int) -> list[float]:

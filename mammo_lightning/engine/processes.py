@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -74,13 +75,14 @@ class Processes(Engine):
 
     def wait(self, on_epoch: OnEpoch, seconds: float = 0.5) -> list[Result]:
         """What has ended; processes that died are replaced here."""
-        by_handle: dict[Any, Worker] = {}
-        for worker in self._pool:
-            by_handle |= {worker.connection: worker, worker.process.sentinel: worker}
-        ready = {by_handle[handle] for handle in connection.wait(list(by_handle), 0 if self._results else seconds)}
-        for worker in ready:
-            if not self._listen(worker, on_epoch):
-                self._replace(worker)
+        deadline = time.monotonic() + seconds
+        while not self._results and (left := deadline - time.monotonic()) > 0:
+            by_handle: dict[Any, Worker] = {}
+            for worker in self._pool:
+                by_handle |= {worker.connection: worker, worker.process.sentinel: worker}
+            for worker in {by_handle[handle] for handle in connection.wait(list(by_handle), left)}:
+                if not self._listen(worker, on_epoch):
+                    self._replace(worker)
         results, self._results = self._results, []
         return results
 

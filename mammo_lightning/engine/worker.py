@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import os
 import queue
 import signal
@@ -21,6 +23,9 @@ from mammo_lightning.engine.processes import KEPT_TASKS
 from mammo_lightning.hardware import Hardware
 from mammo_lightning.training import Task
 
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+KEPT_BYTES = 2**30
+
 
 class Channel(Protocol):
     """A way to whoever asks for fits, and back."""
@@ -36,7 +41,17 @@ def main(connection: Channel, hardware: Hardware) -> None:
     """Be a process that does nothing else than `serve`."""
     # a terminal and a scheduler signal all processes at once; a handler would be Lightning's again with the first fit
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    gc.freeze()  # what was imported before the fork is not looked through again, and stays shared
+    _keep_memory()
     serve(connection, hardware)
+
+
+def _keep_memory() -> None:
+    """Keep freed memory for the next batch; glibc would return it, and the kernel clear as much for every batch."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):  # not on macOS
+        for option in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
+            libc.mallopt(option, KEPT_BYTES)
 
 
 def serve(connection: Channel, hardware: Hardware) -> None:

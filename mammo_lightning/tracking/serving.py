@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 import tempfile
@@ -100,7 +101,7 @@ def _save(
         artifacts={"servable": str(ensemble)},
         signature=signature,
         input_example=np.asarray(example, dtype=dtype),
-        pip_requirements=_requirements(),
+        pip_requirements=list(_requirements()),
         metadata=manifest,
     )
     description = Model.load(str(model))
@@ -112,11 +113,12 @@ def _save(
         shutil.rmtree(cache)
 
 
-def _requirements() -> list[str]:
+@functools.cache
+def _requirements() -> tuple[str, ...]:
     found = []
     for name in REQUIREMENTS:
         try:
             found.append(f"{name}=={version(name).partition('+')[0]}")
         except PackageNotFoundError:
             continue
-    return found
+    return tuple(found)
