@@ -127,6 +127,21 @@ def test_normalisation_is_estimated_again_on_the_training_images() -> None:
     assert all(torch.equal(norm.running_mean, kept) for norm, kept in zip(norms, before, strict=True))
 
 
+def test_images_that_lie_together_are_spread_over_the_batches_of_normalisation() -> None:
+    network = Hyper(shape=(1, 16, 16), settings=settings())
+    ramp = np.linspace(0, 4, 200, dtype=np.float32)  # as when the images of a patient follow one another
+    images = np.tile(ramp[:, None, None, None], (1, 1, 16, 16))
+    norm = next(module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d))
+    seen: list[torch.Tensor] = []
+    handle = norm.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    settle_normalisation(network, images, np.arange(200))
+    handle.remove()
+    assert max(map(len, seen)) - min(map(len, seen)) <= 1  # a small last batch would count as much as the others
+    assert len(seen) > 1
+    everything = torch.cat(seen).var(dim=(0, 2, 3))
+    assert torch.allclose(norm.running_var, everything, rtol=0.05)
+
+
 @pytest.mark.parametrize("rows", [1, 255, 257])
 def test_every_row_is_scored_whatever_the_batch(rows: int) -> None:
     network = Hyper(shape=(1, 16, 16), settings=settings()).eval()

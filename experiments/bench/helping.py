@@ -13,7 +13,7 @@ from rich.console import Console
 from experiments.bench.measure import ROOT, Spread, table, timed
 
 PRIVATE = {"__init__", "__main__", "cli", "display"}
-HEAVY = re.compile(r"\|\s+(torch|mlflow|pandas|sklearn|optuna|pytorch_lightning|albumentations)\s*$", re.MULTILINE)
+HEAVY = re.compile(r"\|\s+(torch|mlflow|pandas|sklearn|optuna|pytorch_lightning|albumentations|rich)\s*$", re.MULTILINE)
 
 
 def verbs() -> list[str]:

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from experiments.bench.measure import Spread, child, ratio, table
 
+USUAL = 3  # fits
 ASKED = {"bare": "at least 1.6", "usual": "at least 1.6", "usual + autolog": "at least 2.0"}
 Found = dict[str, list[float]]
 
@@ -21,15 +22,16 @@ def measure(console: Console, quick: bool) -> None:
     found: list[Found] = [{} for _ in epochs]
     with tempfile.TemporaryDirectory() as folder:
         common = {"patients": patients, "folds": folds, "mlruns": str(Path(folder) / "mlruns"), "epochs": epochs}
-        # half of the bare trials before ours and half after, so that a machine that drifts favours neither
-        first = child("bare", **common, trials=trials // 2)["seconds"]
+        # all fits do the same work, so that the others' study is reckoned from fewer of them; bare trials before and
+        # after ours, so that a machine that drifts favours neither
+        part = max(1, trials // 3)
+        before = child("bare", **common, trials=part)["seconds"]
         ours = child("ours", **common, trials=trials)["seconds"]
-        second = child("bare", **common, trials=trials // 2)["seconds"]
-        for each, whole, *halves in zip(found, ours, first, second, strict=True):
+        after = child("bare", **common, trials=part)["seconds"]
+        for each, whole, *parts in zip(found, ours, before, after, strict=True):
             each["ours"] = [whole]
-            each["bare"] = [2 * sum(half) for half in halves]
-        for name, count, autolog in (("usual", folds, False), ("usual + autolog", 1, True)):
-            # all fits do the same work: from these few the study is reckoned
+            each["bare"] = [trials / part * sum(took) for took in parts]
+        for name, count, autolog in (("usual", USUAL, False), ("usual + autolog", 1, True)):
             took = child("usual", fits=count, autolog=autolog, **common)["seconds"]
             for each, seconds in zip(found, took, strict=True):
                 each[name] = [fits * second for second in seconds]
@@ -38,9 +40,9 @@ def measure(console: Console, quick: bool) -> None:
         console.print(_shown(title, each, judged=number == 20))
     console.print(
         "ours: automatic settings, with reference, final, figures and MLflow; bare: one process, all cores, float32, "
-        "nothing but training and scores, half of it before ours and half after; usual: reckoned from "
-        f"{folds} fits, with autolog from 1. Each in a process of its own; starts, imports and the making of databases "
-        "left out\n"
+        f"nothing but training and scores, reckoned from {part} trials before ours and {part} after; usual: reckoned "
+        f"from {USUAL} fits, with autolog from 1. Each in a process of its own; starts, imports and the making of "
+        "databases left out\n"
     )
 
 

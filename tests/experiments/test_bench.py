@@ -1,7 +1,6 @@
 import io
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -123,10 +122,12 @@ def test_every_verb_is_helped_and_what_it_imports_is_seen(monkeypatch: pytest.Mo
     assert "mlflow, torch" in printed(console)
 
 
-def test_help_of_the_bench_imports_nothing_heavy() -> None:
-    script = "import sys; import experiments.bench.__main__; print(int(bool({'torch', 'mlflow'} & set(sys.modules))))"
-    done = subprocess.run([sys.executable, "-c", script], cwd=measure.ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "0"
+@pytest.mark.parametrize("verb", helping.verbs())
+def test_help_names_its_options_and_imports_nothing_heavy(verb: str) -> None:
+    done = helping._run(verb, "-X", "importtime")
+    assert helping.HEAVY.findall(done.stderr) == []
+    assert done.stdout.startswith(f"Usage: python -m experiments.{verb} ")
+    assert "\nOptions:\n" in done.stdout
 
 
 def test_the_cache_part_opens_what_it_wrote(tmp_path: Path) -> None:
