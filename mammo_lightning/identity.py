@@ -28,14 +28,27 @@ def claimed(mlruns: Path, name: str) -> Iterator[None]:
 
 
 def identify(
-    ledger: Ledger, name: str, frozen: Mapping[str, Any], *, fresh: bool, beside: Mapping[str, Any] | None = None
+    ledger: Ledger,
+    name: str,
+    frozen: Mapping[str, Any],
+    *,
+    fresh: bool,
+    beside: Mapping[str, Any] | None = None,
+    elsewhere: bool = False,
 ) -> tuple[str, dict[str, Any]]:
     """The journal id of the study called `name`: new, or the one begun with the same frozen settings.
 
-    What stands `beside` is kept as the founder had it and not compared; it is returned with the id.
+    What stands `beside` is kept as the founder had it and not compared; it is returned with the id. `elsewhere` says
+    that the journal knows a study of this name, so that a ledger that does not is another one.
     """
-    if fresh and (known := ledger.known(name)):
+    known = ledger.known(name)
+    if fresh and known:
         check_free(ledger, lead_key(known[0]), name)
+    if not fresh and not known and elsewhere:
+        raise SettingsError(
+            f"study {name!r} was begun in this tracking folder with another --storage; pass that one to continue it, "
+            "--fresh to start it anew in this one, or --name for another study"
+        )
     identity, found = ledger.found(name, {"frozen": frozen, "beside": beside or {}}, fresh=fresh)
     begun, wanted = found["frozen"], json.loads(json.dumps(frozen, sort_keys=True, default=str))
     if begun != wanted:

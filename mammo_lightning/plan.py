@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from glob import escape
 from typing import Any
 
 from mammo_lightning.datamodules.audit import structure
@@ -19,6 +20,7 @@ from mammo_lightning.progress import Progress
 from mammo_lightning.recipe import Recipe
 from mammo_lightning.registry import CLASSIFIERS
 from mammo_lightning.space import Space, make_space
+from mammo_lightning.tracking.journal import EVENTS
 from mammo_lightning.training import Task
 from mammo_lightning.tuning import Goal
 from mammo_lightning.types import Level
@@ -63,7 +65,9 @@ class Plan:
             "search": self.space.describe(),
         }
         beside = {"precision": self.hardware.precision}
-        identity, begun = identify(ledger, recipe.study, frozen, fresh=recipe.fresh, beside=beside)
+        identity, begun = identify(
+            ledger, recipe.study, frozen, fresh=recipe.fresh, beside=beside, elsewhere=self._is_journaled()
+        )
         if recipe.precision not in ("auto", begun["precision"]):
             raise SettingsError(
                 f"study {recipe.study!r} was begun with --precision {begun['precision']}; leave it out to go on, or "
@@ -75,6 +79,10 @@ class Plan:
         self.workers = [replace(each, precision=precision) for each in self.workers]
         self.task.hardware = self.workers[0]
         return identity
+
+    def _is_journaled(self) -> bool:
+        folders = (self.recipe.mlruns / "journal").glob(f"{escape(self.recipe.study)}-??????")
+        return any((folder / EVENTS).exists() for folder in folders)
 
     @property
     def tags(self) -> dict[str, str]:

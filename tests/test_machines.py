@@ -24,10 +24,11 @@ TRIALS = 6
 WORDS = "--dataset synthetic --patients 80 --folds 3 --epochs 4 --no-prune --set init=4 --search depth=1,2 --workers 1"
 
 
-def machine(folder: Path, storage: str, uri: str) -> subprocess.Popen[str]:
-    """The same command, in a working directory of its own."""
+def machine(folder: Path, storage: str, uri: str, name: str = "") -> subprocess.Popen[str]:
+    """The same command, in a working directory of its own, and where `name` is given under a host name of its own."""
     folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "experiments.tune", *WORDS.split(), "--name", "shared", "--trials", str(TRIALS)]
+    command = ["unshare", "-Uru", "sh", "-c", 'hostname $0; exec "$@"', name] if name else []
+    command += [sys.executable, "-m", "experiments.tune", *WORDS.split(), "--name", "shared", "--trials", str(TRIALS)]
     command += ["--storage", storage, "--tracking-uri", uri]
     with (folder / "output").open("a") as output:
         return subprocess.Popen(
@@ -43,6 +44,61 @@ def fits(folder: Path) -> int:
 def databases() -> Iterator[tuple[str, str]]:
     with postgres() as database:
         yield database("searches"), database("tracking")
+
+
+def output(folder: Path) -> str:
+    return (folder / "output").read_text()[-3000:]
+
+
+def counted(client: MlflowClient, searches: str) -> None:
+    """As many trials as were asked for, one of everything else, and nothing that still runs."""
+    places = client.search_experiments()
+    runs = client.search_runs([each.experiment_id for each in places])
+    kinds = pd.Series([run.data.tags["kind"] for run in runs]).value_counts().to_dict()
+    assert kinds == {"trial": TRIALS, "study": 1, "reference": 1, "final": 1}
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert sorted(int(run.data.tags["trial"]) for run in runs if "trial" in run.data.tags) == list(range(TRIALS))
+    parent = next(run.info.run_id for run in runs if run.data.tags["kind"] == "study")
+    assert {run.data.tags.get("mlflow.parentRunId") for run in runs} == {parent, None}
+    (name,) = [each for each in optuna.get_all_study_names(searches) if each.startswith("shared")]
+    found = optuna.load_study(study_name=name, storage=searches).trials
+    assert [trial.number for trial in found] == list(range(TRIALS))
+    assert {trial.state for trial in found} == {optuna.trial.TrialState.COMPLETE}
+
+
+@pytest.mark.proof
+@pytest.mark.timeout(900)
+def test_a_laptop_that_sleeps_loses_its_place_and_wakes_to_find_it_so(
+    databases: tuple[str, str], tmp_path: Path
+) -> None:
+    searches, tracking = databases
+    server = Server(tmp_path / "server", backend=tracking)
+    server.start()
+    laptop, desk = tmp_path / "laptop", tmp_path / "desk"
+    started = []
+    try:
+        started.append(sleeper := machine(laptop, searches, server.uri, "laptop"))
+        deadline = time.monotonic() + 300
+        while not fits(laptop):  # it leads, and has begun a trial
+            assert time.monotonic() < deadline, output(laptop)
+            time.sleep(0.2)
+        sleeper.send_signal(signal.SIGSTOP)
+        started.append(other := machine(desk, searches, server.uri, "desk"))
+        assert other.wait(500) == 0, output(desk)
+        sleeper.send_signal(signal.SIGCONT)
+        sleeper.wait(200)
+        told = output(laptop)
+        assert "Traceback" not in told
+        counted(MlflowClient(server.uri), searches)
+        started.append(again := machine(laptop, searches, server.uri, "laptop"))
+        assert again.wait(200) == 0, output(laptop)
+        counted(MlflowClient(server.uri), searches)
+    finally:
+        for each in started:
+            each.kill()
+        server.kill()
+    tables = [text[text.rindex("study shared ·") :] for text in (output(laptop), output(desk))]
+    assert tables[0] == tables[1]
 
 
 @pytest.mark.proof
@@ -64,23 +120,14 @@ def test_three_machines_one_of_which_dies(databases: tuple[str, str], tmp_path: 
         for name in set(names) - {lead}:
             assert machines[name].wait(500) == 0, (tmp_path / name / "output").read_text()[-3000:]
         client = MlflowClient(server.uri)
-        places = client.search_experiments()
-        runs = client.search_runs([each.experiment_id for each in places])
+        counted(client, searches)
+        assert {each.name for each in client.search_experiments()} == {"Default", "synthetic"}
+        (name,) = [each for each in optuna.get_all_study_names(searches) if each.startswith("shared")]
+        found = optuna.load_study(study_name=name, storage=searches).trials
     finally:
         for each in machines.values():
             each.kill()
         server.kill()
-    assert {each.name for each in places} == {"Default", "synthetic"}
-    kinds = pd.Series([run.data.tags["kind"] for run in runs]).value_counts().to_dict()
-    assert kinds == {"trial": TRIALS, "study": 1, "reference": 1, "final": 1}
-    assert {run.info.status for run in runs} == {"FINISHED"}
-    assert sorted(int(run.data.tags["trial"]) for run in runs if "trial" in run.data.tags) == list(range(TRIALS))
-    parent = next(run.info.run_id for run in runs if run.data.tags["kind"] == "study")
-    assert {run.data.tags.get("mlflow.parentRunId") for run in runs} == {parent, None}
-    (name,) = [each for each in optuna.get_all_study_names(searches) if each.startswith("shared")]
-    found = optuna.load_study(study_name=name, storage=searches).trials
-    assert [trial.number for trial in found] == list(range(TRIALS))
-    assert {trial.state for trial in found} == {optuna.trial.TrialState.COMPLETE}
     finals = [path for each in names for path in (tmp_path / each).glob("mlruns/journal/*.final-*/artifacts")]
     assert len(finals) == 1, "it is made once, by the lead that was elected last"
     said = [(tmp_path / each / "output").read_text() for each in set(names) - {lead}]

@@ -165,6 +165,13 @@ def test_a_changed_study_is_refused_with_the_difference(study: Path) -> None:
         run_study(make_recipe({**KEYS, "mlruns": study, "seed": 1}))
 
 
+def test_a_study_of_this_folder_is_not_begun_again_in_another_storage(study: Path, tmp_path: Path) -> None:
+    other = f"sqlite:///{tmp_path / 'other.db'}"
+    with pytest.raises(SettingsError, match="study 'small' was begun in this tracking folder with another --storage"):
+        run_study(make_recipe({**KEYS, "mlruns": study, "storage": other}))
+    assert Ledger(other, study).known("small") is None, "nothing was founded there"
+
+
 def test_identity_is_kept_until_fresh(tmp_path: Path) -> None:
     ledger = Ledger(default_storage(tmp_path), tmp_path)
     with claimed(tmp_path, "s"):

@@ -52,6 +52,11 @@ class Folder(MammoDataModule):
             self.pattern = re.compile(patient_from) if patient_from else None
         except re.error as error:
             raise SettingsError(f"--patient-from {patient_from!r} is not a regular expression: {error}") from error
+        if self.pattern and not self.pattern.groups:
+            raise SettingsError(
+                f"--patient-from '{patient_from}' has no group, and the first group is the patient; pass "
+                f"'({patient_from})', or put brackets around a part of it"
+            )
 
     def index(self) -> pd.DataFrame:
         """The rows of the table, or every image below the class folders."""

@@ -28,7 +28,7 @@ def divide(base: Hardware, *, workers: int | None, devices: str | None, share: f
     """
     if base.accelerator != "gpu":
         if devices not in (None, "auto", "1"):
-            raise SettingsError(f"--devices {devices!r} is for GPUs; this study runs on {base.accelerator}")
+            raise SettingsError(f"--devices {devices!r} is for GPUs; leave it out on {base.accelerator}")
         fitting = int(psutil.virtual_memory().available / WORKER_BYTES)
         most = cores() if base.accelerator == "cpu" else 1
         count = workers or max(1, min(most, fits, fitting))

@@ -123,6 +123,19 @@ def told(text: str) -> str:
     return _SECRET.sub(r"\1...", _LOGIN.sub(r"\1@", text))
 
 
+def _make(database: Path) -> None:
+    """Make a database file beside its place: MLflow cannot go on with one whose making was cut short."""
+    if database.exists():
+        return
+    from mlflow import MlflowClient
+
+    part = database.with_name(f"{database.name}.part")
+    part.unlink(missing_ok=True)
+    uri = f"sqlite:///{part}"
+    MlflowClient(uri, uri).search_experiments(max_results=1)
+    part.replace(database)
+
+
 class Store:
     """One MLflow store, opened when it is first needed."""
 
@@ -149,20 +162,24 @@ class Store:
     def client(self) -> MlflowClient:
         """The client; on first use a database is created, by one process at a time."""
         if self._client is None:
-            from mlflow import MlflowClient
-
             logging.getLogger("alembic").setLevel(logging.WARNING)
             logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it is raised, and told in one line
-            own = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
-            client = cast("MlflowClient", Patient(own, self.patience))
             if self.is_server:
-                client.search_experiments(max_results=1)
+                self._client = self._opened()
             else:
                 self.mlruns.mkdir(parents=True, exist_ok=True)
                 with FileLock(self.mlruns / f".{DATABASE}.lock"):  # migrations run by two at once break the database
-                    client.search_experiments(max_results=1)
-            self._client = client
+                    if not self.is_shared:
+                        _make(Path(self.uri.partition(":///")[2]))
+                    self._client = self._opened()
         return self._client
+
+    def _opened(self) -> MlflowClient:
+        from mlflow import MlflowClient
+
+        client = cast("MlflowClient", Patient(MlflowClient(self.uri, self.uri), self.patience))
+        client.search_experiments(max_results=1)
+        return client
 
     def experiment(self, name: str) -> tuple[str, str]:
         """Id of the experiment called `name`, made if need be, and a mark that a new database would not have."""

@@ -71,7 +71,7 @@ def test_more_workers_than_gpus_must_be_said(workers: int) -> None:
 
 def test_a_gpu_is_not_shared_beyond_what_it_is() -> None:
     assert [device for device, _ in split(GPU, share=0.6)] == [0, 1]
-    with pytest.raises(SettingsError, match="--devices '0,1' is for GPUs; this study runs on cpu"):
+    with pytest.raises(SettingsError, match="--devices '0,1' is for GPUs; leave it out on cpu"):
         split(devices="0,1")
 
 

@@ -50,6 +50,7 @@ BAD = {
     "unknown dataset": (["--dataset", "nothing"], "no dataset 'nothing'; known: folder, microcalc, synthetic"),
     "unknown classifier": (["--classifier", "nothing"], "no classifier 'nothing'; known: hyper, linear, scratch"),
     "bad regex": (["--dataset", "folder", "--root", "{data}", "--patient-from", "("], "is not a regular expression"),
+    "no group": (["--dataset", "folder", "--root", "{data}", "--patient-from", r"p\d+"], "has no group, and the first"),
     "no patient": (["--dataset", "folder", "--root", "{data}"], "--patient-from 'REGEX'"),
     "too many folds": (
         ["--dataset", "folder", "--root", "{data}", "--patient-from", r"(p\d+)", "--folds", "9"],

@@ -1,4 +1,5 @@
 import logging
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -11,7 +12,7 @@ from mammo_lightning.tracking.cursors import Cursor, Cursors
 from mammo_lightning.tracking.deliver import deliver, find_or_create
 from mammo_lightning.tracking.journal import Journal
 from mammo_lightning.tracking.publish import Publisher, check_uri, default_uri
-from mammo_lightning.tracking.store import public, told, without_user
+from mammo_lightning.tracking.store import Store, public, told, without_user
 
 TRACKING = "mammo_lightning.tracking"
 
@@ -398,3 +399,23 @@ def test_no_password_is_ever_told(text, shown):
 def test_a_link_has_neither_user_nor_password():
     assert without_user("http://admin:s3cret@host:5000") == "http://host:5000"
     assert public("postgresql://host/db?password=s3cret") == "postgresql://host/db?password=..."
+
+
+def test_a_database_whose_making_was_killed_is_made_anew(tmp_path):
+    script = (
+        "import sys; from pathlib import Path; from mammo_lightning.tracking.store import Store, default_uri; "
+        "folder = Path(sys.argv[1]); Store(default_uri(folder), folder).client"
+    )
+    maker = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)])
+    part, deadline = tmp_path / "mlflow.db.part", time.monotonic() + 120
+    while not (part.exists() and part.stat().st_size > 0):
+        assert maker.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    maker.kill()
+    maker.wait()
+    assert part.exists()
+    assert not (tmp_path / "mlflow.db").exists(), "it was killed half-way"
+    made = Store(default_uri(tmp_path), tmp_path)
+    assert [each.name for each in made.client.search_experiments()] == ["Default"]
+    assert not part.exists()
