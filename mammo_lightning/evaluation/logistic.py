@@ -54,6 +54,7 @@ def slope_and_intercept(
     solution = np.tile([start[0] * scale, start[1] + start[0] * centre], (len(total), 1))
     target = positive @ design
     active = np.arange(len(total))
+    before, longest = np.zeros_like(solution), np.full((len(total), 1), _LARGEST_STEP)
     for _ in range(60):
         weight = total if len(active) == len(total) else total[active]
         chance = sigmoid(solution[active] @ design.T)
@@ -65,8 +66,12 @@ def slope_and_intercept(
         step = np.stack(
             [second * gradient[:, 0] - mixed * gradient[:, 1], first * gradient[:, 1] - mixed * gradient[:, 0]], axis=1
         )
-        step = np.clip(step / determinant[:, None], -_LARGEST_STEP, _LARGEST_STEP)
+        # a fit that turns round takes shorter steps: two that overshoot would otherwise follow each other for ever
+        turned = (step * before[active]).sum(axis=1, keepdims=True) < 0
+        longest[active] = np.where(turned, longest[active] / 2, longest[active])
+        step = np.clip(step / determinant[:, None], -longest[active], longest[active])
         solution[active] += step
+        before[active] = step
         active = active[np.abs(step).max(axis=1) > _TOLERANCE]
         if not len(active):
             break
@@ -79,14 +84,17 @@ def intercept_alone(feature: Floats, positive: Floats, total: Floats, *, start: 
     solution = np.full(len(total), start)
     target = positive.sum(axis=1)
     active = np.arange(len(total))
+    before, longest = np.zeros(len(total)), np.full(len(total), _LARGEST_STEP)
     for _ in range(60):
         weight = total if len(active) == len(total) else total[active]
         chance = sigmoid(solution[active, None] + feature)
         expected = weight * chance
         gradient = target[active] - expected.sum(axis=1)
         curvature = np.maximum(np.einsum("ij,ij->i", expected, 1.0 - chance), 1e-300)
-        step = np.clip(gradient / curvature, -_LARGEST_STEP, _LARGEST_STEP)
+        longest[active] = np.where(gradient * before[active] < 0, longest[active] / 2, longest[active])
+        step = np.clip(gradient / curvature, -longest[active], longest[active])
         solution[active] += step
+        before[active] = step
         active = active[np.abs(step) > _TOLERANCE]
         if not len(active):
             break

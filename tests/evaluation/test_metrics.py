@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as peer
 from sklearn.linear_model import LogisticRegression
@@ -50,6 +50,7 @@ def test_agrees_with_scikit_learn_under_ties_and_weights(data: tuple[np.ndarray,
 
 @settings(max_examples=50, deadline=None)
 @given(TABLES)
+@example(table(65536, 10, 5))  # where plain Newton steps overshoot to and fro
 def test_a_weight_of_two_is_the_row_given_twice_and_every_metric_is_finite(data):
     labels, scores, weights = data
     weighted = measure(labels, scores, scores > 0.4, np.stack([np.ones_like(weights), weights]))
