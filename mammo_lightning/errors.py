@@ -1,8 +1,17 @@
 """What can be wrong with what a user gave us: one line with value, rule and cure."""
 
+LONGEST = 1200
+
 
 class MammoError(Exception):
     """Bad input. The message is one line: the value, the rule it breaks, and the cure."""
+
+    def __init__(self, message: str = "") -> None:
+        # the value may be anything that stood in a broken file
+        line = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in message)
+        if len(line) > LONGEST:
+            line = f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
+        super().__init__(line)
 
 
 class DataError(MammoError):

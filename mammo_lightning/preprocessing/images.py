@@ -51,21 +51,30 @@ def read_image(path: Path) -> NDArray[Any]:
 
 
 def _numpy(path: Path) -> NDArray[Any]:
+    again = "Write it with numpy.save."
     try:
-        return np.asarray(np.load(path, allow_pickle=False))
-    except (ValueError, EOFError, OSError):
-        raise DataError(f"'{path}' is cut short or no plain NumPy array. Write it with numpy.save.") from None
+        image = np.load(path, mmap_mode="r", allow_pickle=False)  # mapped, a size it does not have is no memory taken
+    except Exception:  # its head is Python source, and numpy passes on what reading that provokes
+        raise DataError(f"'{path}' is cut short or no plain NumPy array. {again}") from None
+    if not isinstance(image, np.ndarray):
+        raise DataError(f"'{path}' is no plain NumPy array but an archive of some. {again}")
+    return np.array(image)
 
 
 def _gray_map(path: Path, data: bytes, header: re.Match[bytes]) -> NDArray[Any]:
     """A PGM, plain or raw; read here because OpenCV passes over its maximum."""
+    if any(len(part) > 9 for part in header.groups()):
+        raise DataError(f"'{path}' states a size that no image has. {_AGAIN}")
     kind, width, height, top = (int(part) for part in header.groups())
     if not 0 < top < 65536:
         raise DataError(f"'{path}' states a maximum of {top}; expected 1 to 65535. {_AGAIN}")
     depth = np.uint8 if top < 256 else np.uint16
     body = data[header.end() :]
     if kind == 2:
-        values = np.array(re.sub(rb"#[^\n]*", b"", body).split()[: width * height], np.int64)
+        try:
+            values = np.array(re.sub(rb"#[^\n]*", b"", body).split()[: width * height], np.int64)
+        except (ValueError, OverflowError):
+            raise DataError(f"'{path}' holds what is no whole number; a plain PGM is of those. {_AGAIN}") from None
     else:
         values = np.frombuffer(
             body[: len(body) // depth().itemsize * depth().itemsize], np.dtype(depth).newbyteorder(">")
@@ -73,8 +82,9 @@ def _gray_map(path: Path, data: bytes, header: re.Match[bytes]) -> NDArray[Any]:
     if len(values) < width * height:
         raise DataError(f"'{path}' holds {len(values)} of {width * height} pixels: it is cut short. {_AGAIN}")
     image = values[: width * height].reshape(height, width)
-    if image.size and image.max() > top:
-        raise DataError(f"'{path}' holds a value of {image.max()} above its maximum of {top}. {_AGAIN}")
+    if image.size and not 0 <= image.min() <= image.max() <= top:
+        worst = image.min() if image.min() < 0 else image.max()
+        raise DataError(f"'{path}' holds a value of {worst}, and states 0 to {top} as its range. {_AGAIN}")
     full = int(np.iinfo(depth).max)
     return image.astype(depth) if top == full else np.rint(image * (full / top)).astype(depth)
 
@@ -100,6 +110,16 @@ def _decode(path: Path, data: bytes) -> NDArray[Any]:
         opaque = np.issubdtype(image.dtype, np.integer) and (image[..., 3] == np.iinfo(image.dtype).max).all()
         return np.asarray(image[..., [2, 1, 0] if opaque else [2, 1, 0, 3]])
     return np.asarray(image)
+
+
+def png_size(path: Path) -> tuple[int, int] | None:
+    """Width and height of a PNG from its head, without decoding it; None of any other file."""
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(24)
+    except OSError:
+        return None
+    return struct.unpack_from(">II", head, 16) if len(head) == 24 and head[:4] == b"\x89PNG" else None
 
 
 def _whole(data: bytes) -> bool:

@@ -117,7 +117,7 @@ def test_gray_maps_plain_raw_and_of_twelve_bits(write):
         (b"P2 3 1 255\n1 2", "holds 2 of 3 pixels: it is cut short"),
         (b"P5 3 1 255\n\x01\x02", "holds 2 of 3 pixels: it is cut short"),
         (b"P5 1 1 70000\n\x01\x02", "states a maximum of 70000"),
-        (b"P5 2 1 100\n\x01\x65", "holds a value of 101 above its maximum of 100"),
+        (b"P5 2 1 100\n\x01\x65", "holds a value of 101, and states 0 to 100 as its range"),
         (b"P5 0 1 255\n", "has shape"),
     ],
 )
