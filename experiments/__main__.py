@@ -9,7 +9,7 @@ from pathlib import Path
 
 from experiments.cli import fail, run
 
-PRIVATE = {"__init__", "__main__", "cli", "display"}
+PRIVATE = {"__init__", "__main__", "cli", "display", "data_options"}
 
 
 def main() -> None:

@@ -56,7 +56,7 @@ def fail(message: str) -> NoReturn:
     sys.exit(2)
 
 
-def pairs(values: list[str], option: str) -> dict[str, str]:
+def named_values(values: list[str], option: str) -> dict[str, str]:
     """`name=value` options as a dict."""
     from mammo_lightning.errors import SettingsError
 

@@ -18,7 +18,10 @@ from mammo_lightning.tracking.store import DATABASES, check_uri, public
 #: what a disk answers that is full, or not to be written to
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, errno.EFBIG)
 #: keys of a recipe that belong to single datasets
-OWN = ("patient_from", "table", "positive", "sampling", "patients", "trap")
+OWN = (
+    *("task", "crop", "field_mm", "pairs", "without_callback", "borders"),
+    *("patient_from", "table", "positive", "sampling", "patients", "trap"),
+)
 
 
 def open_dataset(recipe: Recipe, progress: Progress | None = None, *, lenient: bool = False) -> MammoDataModule:
@@ -33,7 +36,12 @@ def open_dataset(recipe: Recipe, progress: Progress | None = None, *, lenient: b
                 f"--{name.replace('_', '-')} is not an option of dataset {recipe.dataset!r}; {one_of(known)}"
             )
     data: MammoDataModule = cls(
-        root=recipe.root, mlruns=recipe.mlruns, size=recipe.size, lenient=lenient or recipe.skip_unreadable, **options
+        root=recipe.root,
+        mlruns=recipe.mlruns,
+        size=recipe.size,
+        limit=recipe.limit,
+        lenient=lenient or recipe.skip_unreadable,
+        **options,
     )
     if progress is not None:
         data.progress = progress.loop  # type: ignore[method-assign]

@@ -39,17 +39,28 @@ class Plan:
         self.hardware = choose(recipe.accelerator, recipe.precision)
         self.workers = self._workers()
         self.data: MammoDataModule = open_dataset(recipe, progress)
-        if self.goal.level not in self.data.levels:
-            raise SettingsError(
-                f"--level {recipe.level} means nothing here: the patches of {recipe.dataset!r} were selected, "
-                "they do not tile what they stand for. Pass --level patch"
-            )
+        self._refuse_level()
+        if recipe.objective == "val_macro_auc" and not self.data.targets:
+            raise SettingsError(f"--objective val_macro_auc needs finer classes, and {recipe.dataset!r} has two here")
         if shared is not None:
             bring_split(shared, self.data)
         self.splits = self._splits()
         self.task = Task(self.data, self.splits, recipe.classifier)
         for settings in self.space.corners():
-            self.classifier(shape=self.data.shape, settings=settings)
+            self.classifier(shape=self.data.shape, settings=settings, sides=self.data.sides)
+
+    def _refuse_level(self) -> None:
+        """A level above patch needs patches that tile it, and columns that name it."""
+        level, data = self.goal.level, self.data
+        if level in data.levels:
+            return
+        known = f"Pass --level {' or '.join(data.levels)}"
+        if data.sampling == "selected":
+            raise SettingsError(
+                f"--level {level} means nothing here: the patches of {self.recipe.dataset!r} were selected, "
+                f"they do not tile what they stand for. {known}"
+            )
+        raise SettingsError(f"--level {level} cannot be told here: its column is not filled in on every row. {known}")
 
     def identify(self, ledger: Ledger) -> str:
         """Find or found the study; how it computes is kept from then on, whatever machine goes on with it."""
@@ -94,6 +105,8 @@ class Plan:
             "folds": self.splits.digest,
             "leaky": str(self.recipe.group == "image").lower(),
             "synthetic": str(self.data.synthetic).lower(),
+            "domain": self.data.domain,
+            **({"quick_look": str(self.recipe.limit)} if self.recipe.limit else {}),
             "val_selected": "false",
         }
 
@@ -102,7 +115,11 @@ class Plan:
         data = self.data
         found = structure(data.frame, classes=data.classes, unreadable=data.unreadable).lines
         leak = "leak: --group image tears patients apart on purpose; every run is tagged leaky=true"
-        return [*found, *self._patients(), *self.splits.notes, *([leak] if self.recipe.group == "image" else [])]
+        counted = [f"note: {count:,} {reason}" for reason, count in data.notices.items()]
+        if self.recipe.limit:
+            counted.append(f"note: a quick look at {len(data.frame)} images; no test split is read or frozen")
+        leaky = [leak] if self.recipe.group == "image" else []
+        return [*found, *counted, *self._patients(), *self.splits.notes, *leaky]
 
     def _patients(self) -> list[str]:
         """Where patients were read from names or a table, what was read: the one thing a person must check."""

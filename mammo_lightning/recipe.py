@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from mammo_lightning.errors import SettingsError, one_of
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,47}")
-OBJECTIVES = ("val_auc", "val_pauc", "tpr@fpr0.2", "tpr,fpr")
+OBJECTIVES = ("val_auc", "val_pauc", "val_macro_auc", "tpr@fpr0.2", "tpr,fpr")
 
 
 class Recipe(BaseModel):
@@ -28,7 +28,7 @@ class Recipe(BaseModel):
     folds: int = Field(5, ge=2, le=50)
     epochs: int = Field(20, ge=1, le=10_000)
     objective: str = "val_auc"
-    level: Literal["patch", "view", "patient"] = "patch"
+    level: Literal["patch", "lesion", "view", "breast", "exam", "patient"] = "patch"
     scheme: Literal["cv", "holdout", "nested"] = "cv"
     test: float | None = Field(None, ge=0, lt=1)
     reserve: float = Field(0.0, ge=0, lt=0.5)
@@ -44,6 +44,13 @@ class Recipe(BaseModel):
     root: Path | None = Field(None, strict=False)
     size: int | None = Field(None, ge=8, le=4096)
     skip_unreadable: bool = False
+    limit: int | None = Field(None, ge=4)
+    task: str | None = None
+    crop: str | None = None
+    field_mm: float | None = Field(None, gt=0, le=500)
+    pairs: bool | None = None
+    without_callback: str | None = None
+    borders: str | None = None
     patient_from: str | None = None
     table: Path | None = Field(None, strict=False)
     positive: str | None = None

@@ -61,16 +61,9 @@ class Registry(Generic[T]):
 
 CLASSIFIER_PRIVATE = ("base", "weights")
 DATASET_PRIVATE = (
-    "base",
-    "cache",
-    "folds",
-    "audit",
-    "shortcuts",
-    "predictors",
-    "contact",
-    "loaders",
-    "phantom",
-    "archive",
+    *("base", "files", "contents", "decoding", "cache", "folds", "loaders", "archive", "phantom"),
+    *("audit", "shortcuts", "predictors", "contact", "pipelines"),
+    *("cbis_arrays", "cbis_films", "cbis_tcia", "inbreast_xml", "screening_files"),
 )
 
 DATASETS: Registry[Any] = Registry("dataset", "mammo_lightning.datamodules", DATASET_PRIVATE)

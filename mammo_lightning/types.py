@@ -16,12 +16,39 @@ from mammo_lightning.errors import DataError
 CORE_COLUMNS = ("image", "patient", "group", "view", "fold", "split", "label")
 
 
+#: what a row is beyond that, where it is known; carried along, and never a subgroup
+PLACE_COLUMNS = ("exam", "laterality", "lesion", "label_basis", "target")
+
+
 class Level(StrEnum):
     """What one row stands for."""
 
     patch = "patch"
+    lesion = "lesion"
     view = "view"
+    breast = "breast"
+    exam = "exam"
     patient = "patient"
+
+
+#: the columns that name one thing of a level; a table that lacks one has no such level
+LEVEL_KEYS: dict[Level, tuple[str, ...]] = {
+    Level.patch: ("image",),
+    Level.lesion: ("patient", "lesion"),
+    Level.view: ("patient", "exam", "laterality", "view"),
+    Level.breast: ("patient", "exam", "laterality"),
+    Level.exam: ("patient", "exam"),
+    Level.patient: ("patient",),
+}
+#: what must be known on every row for a level to mean something
+LEVEL_NEEDS: dict[Level, tuple[str, ...]] = {
+    Level.patch: (),
+    Level.lesion: (),  # patches of no lesion stay by themselves
+    Level.view: ("view",),
+    Level.breast: ("laterality", "view"),
+    Level.exam: ("exam",),
+    Level.patient: (),
+}
 
 
 class Split(StrEnum):
@@ -113,7 +140,11 @@ class Predictions:
         return self.frame["fold"].to_numpy(np.int64)
 
     def at(self, level: Level | str) -> Predictions:
-        """One row a view or a patient: positive iff any of its patches is, hence the maximum of scores and labels."""
+        """One row a lesion, view, breast, exam or patient.
+
+        It is positive iff any of its patches is, hence the maximum of scores and labels; the score of a breast is the
+        mean of its views (CC and MLO).
+        """
         level = Level(level)
         if level is Level.patch:
             return self
@@ -122,14 +153,28 @@ class Predictions:
         return self._above[level]
 
     def _aggregated(self, level: Level) -> Predictions:
-        keys = ["patient", "view"] if level is Level.view else ["patient"]
+        if level is Level.breast:
+            return self.at(Level.view)._one_each(level, "mean")
+        return self._one_each(level, "max")
+
+    def _one_each(self, level: Level, score: str) -> Predictions:
+        if (last := LEVEL_KEYS[level][-1]) not in self.frame:
+            known = ", ".join(levels_of(self.frame))
+            raise DataError(f"no level {level} here: the predictions have no column '{last}'; known: {known}")
+        keys = [key for key in LEVEL_KEYS[level] if key in self.frame]
+        frame = self.frame
+        if level is Level.lesion:  # tissue without a lesion stays as many patches as it is
+            frame = frame.assign(lesion=frame["lesion"].astype(str).where(_told(frame["lesion"]), frame["image"]))
         positive = f"p_{self.classes[-1]}"
-        firsts = [column for column in self.frame.columns if column not in keys and not column.startswith("p_")]
-        how: dict[str, str] = dict.fromkeys(firsts, "first") | {"label": "max", positive: "max"}
-        frame = self.frame.groupby([*keys, "fold"], sort=True, as_index=False, dropna=False).agg(how)
-        frame["image"] = frame["patient"].astype(str)
-        if level is Level.view:
-            frame["image"] += "/" + frame["view"].astype(str)
+        firsts = [column for column in frame.columns if column not in keys and not column.startswith(("p_", "q_"))]
+        how: dict[str, str] = dict.fromkeys(firsts, "first") | {"label": "max", positive: score}
+        frame = frame.groupby([*keys, "fold"], sort=True, as_index=False, dropna=False).agg(how)
+        named = frame[keys[0]].astype(str)
+        for key in keys[1:]:
+            named = named + "/" + frame[key].astype(str)
+        if level is Level.lesion:
+            frame["lesion"] = frame["lesion"].where(~frame["lesion"].isin(self.frame["image"]), "")
+        frame["image"] = named
         frame[f"p_{self.classes[0]}"] = 1.0 - frame[positive]
         return Predictions(frame[[column for column in self.frame.columns if column in frame]])
 
@@ -161,6 +206,20 @@ class Predictions:
         if not path.is_file():
             raise DataError(f"no predictions at '{path}'; expected a predictions.parquet of a run")
         return cls(pd.read_parquet(path))
+
+
+def _told(column: pd.Series) -> pd.Series:
+    """Where a column says something."""
+    return column.notna() & ~column.astype(str).str.strip().isin(["", "nan", "None", "<NA>"])
+
+
+def levels_of(frame: pd.DataFrame) -> list[Level]:
+    """The levels whose columns are filled in on every row; lesions, on any row."""
+    told = {column: bool(_told(frame[column]).all()) for column in ("view", "laterality", "exam") if column in frame}
+    found = [level for level, needs in LEVEL_NEEDS.items() if all(told.get(need, False) for need in needs)]
+    if "lesion" not in frame or not _told(frame["lesion"]).any():
+        found.remove(Level.lesion)
+    return found
 
 
 def digest(*parts: object) -> str:

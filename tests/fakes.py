@@ -1,7 +1,9 @@
 """Small stand-ins for real data, generated on the spot: one writer for each dataset that reads files."""
 
+import importlib
 import io
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +57,24 @@ def write_synthetic(root: Path, *, patients: int = 60, seed: int = 0) -> dict[st
     return {"patients": patients}
 
 
-WRITERS = {"microcalc": write_microcalc, "folder": write_folder, "synthetic": write_synthetic}
+WRITERS: dict[str, Callable[..., dict[str, Any]]] = {
+    "microcalc": write_microcalc,
+    "folder": write_folder,
+    "synthetic": write_synthetic,
+}
+
+
+def _of_file(name: str) -> Callable[..., dict[str, Any]]:
+    """The writer of a larger dataset, which stands in a file of its own."""
+
+    def write(root: Path, **how: Any) -> dict[str, Any]:
+        written: dict[str, Any] = getattr(importlib.import_module(f"fake_{name}"), f"write_{name}")(root, **how)
+        return written
+
+    return write
+
+
+WRITERS |= {name: _of_file(name) for path in Path(__file__).parent.glob("fake_*.py") if (name := path.stem[5:])}
 
 
 def dataset(name: str, tmp_path: Path, **how: Any) -> MammoDataModule:

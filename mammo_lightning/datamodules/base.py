@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -12,13 +15,46 @@ import pytorch_lightning as pl
 from numpy.typing import NDArray
 
 from mammo_lightning.datamodules.cache import decoded
-from mammo_lightning.errors import DataError
-from mammo_lightning.types import Level, digest
+from mammo_lightning.datamodules.contents import file_digests
+from mammo_lightning.errors import DataError, one_of
+from mammo_lightning.types import Level, digest, levels_of
 
-#: columns of an index that are not subgroups
-KNOWN = ("image", "label", "patient", "view", "split", "fold", "path", "group", "pixels", "content")
+#: columns of an index that are not subgroups: what a row is, whose, and where it was taken from
+KNOWN = (
+    *("image", "label", "patient", "view", "split", "fold", "path", "group", "pixels", "content", "flags"),
+    *("exam", "laterality", "lesion", "label_basis", "target", "box", "spacing_mm", "pair"),
+)
 #: columns that are made here, hence not accepted from outside
-MADE = ("group", "pixels", "content")
+MADE = ("group", "pixels", "content", "flags")
+#: on what a label rests; `malignant` is said of pathology only
+BASES = ("pathology", "assessment", "annotation")
+Domain = Literal["mammography", "histology"]
+HOLD_OUT = 0.25  # of the patients, as in the published search
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a dataset comes from, said when it is not there."""
+
+    layout: str
+    home: str = ""
+    licence: str = ""
+    citation: str = ""
+
+    @property
+    def cure(self) -> str:
+        """What to do without it."""
+        get = f"Get it from {self.home} (licence: {self.licence})" if self.home else "Pass --root"
+        return f"expected {self.layout}. {get}, or try --dataset synthetic"
+
+
+#: of one thread that reads: what it has open, and what it noticed
+_HERE = threading.local()
+
+
+def _noticed() -> list[str]:
+    """What was noticed in this thread since it was last asked."""
+    return [_HERE.noticed.pop(0) for _ in range(len(getattr(_HERE, "noticed", [])))]
 
 
 class MammoDataModule(pl.LightningDataModule, ABC):
@@ -29,14 +65,23 @@ class MammoDataModule(pl.LightningDataModule, ABC):
     """
 
     name: ClassVar[str] = ""
+    origin: ClassVar[Origin | None] = None
+    domain: ClassVar[Domain] = "mammography"
     classes: tuple[str, str] = ("negative", "positive")
+    #: names of finer classes, where a task has more than two: column `target` names one, `label` follows from it
+    targets: tuple[str, ...] = ()
     sampling: Literal["exhaustive", "selected"] = "selected"
     synthetic: ClassVar[bool] = False
+    #: side of a square that images are resized to unless another is asked for
+    side: ClassVar[int | None] = None
     spacing_mm: float | None = None
     #: subgroup columns that follow from the label: never a reason to trust or doubt a score
     answers: ClassVar[tuple[str, ...]] = ()
     #: an official test part may hold patients of the training part: they are dropped there, not refused
     official: ClassVar[bool] = False
+
+    #: part of the patients outside the test split that `--scheme holdout` judges on
+    holdout_share: float = HOLD_OUT
 
     frame: pd.DataFrame
     images: NDArray[Any]
@@ -52,23 +97,58 @@ class MammoDataModule(pl.LightningDataModule, ABC):
         root: Path | None = None,
         mlruns: Path = Path("mlruns"),
         size: int | None = None,
+        limit: int | None = None,
         lenient: bool = False,
     ) -> None:
         super().__init__()
-        self.root, self.mlruns, self.size, self.lenient = root, mlruns, size, lenient
+        self.root, self.mlruns, self.size, self.limit, self.lenient = root, mlruns, size or self.side, limit, lenient
         self.unreadable: list[tuple[str, str]] = []
+        #: what was left out, mended or noticed, by reason: of the index, and of the images as they were decoded
+        self.counted: Counter[str] = Counter()
+        self.seen: Counter[str] = Counter()
 
     @abstractmethod
     def index(self) -> pd.DataFrame:
-        """One row an image: image, label, patient; where known view, split, path; any other column is a subgroup."""
+        """One row an image: image, label, patient; where known the other columns of `KNOWN`; more are subgroups.
+
+        What is left out or mended is counted in `self.counted`, by a reason as it is to be read.
+        """
 
     @abstractmethod
-    def read(self, row: pd.Series) -> NDArray[Any]:
-        """The pixels of one row, H x W or H x W x C, in native depth."""
+    def read(self, row: Mapping[str, Any]) -> NDArray[Any]:
+        """The pixels of one row, H x W or H x W x C, in native depth; several threads read at a time."""
 
     def contents(self, frame: pd.DataFrame) -> list[str]:
-        """What each row of an index is, cheap against decoding it: a digest of its file's bytes."""
-        return [digest(Path(path).read_bytes()) for path in frame["path"]]
+        """What each row of an index is, cheap against decoding it: a digest of its file's bytes and its box."""
+        files = file_digests(frame["path"], self.mlruns / "cache" / "contents", self.progress)
+        boxes = frame["box"] if "box" in frame else [""] * len(frame)
+        return [digest(file, box) if box else file for file, box in zip(files, boxes, strict=True)]
+
+    def needed(self) -> Path:
+        """The file or folder that was passed as the root; without one, where to get the dataset is said."""
+        cure = self.origin.cure if self.origin else "Pass --root, or try --dataset synthetic"
+        if self.root is None:
+            raise DataError(f"{self.name} needs its files; pass --root: {cure}")
+        if not self.root.exists():
+            raise DataError(f"no such file or folder '{self.root}'; {cure}")
+        return self.root
+
+    def open(self, path: str) -> Any:
+        """Where many rows are cut from one file: what the file holds, for `opened` to remember."""
+        raise DataError(f"{self.name} reads each row from a file of its own")
+
+    def opened(self, path: str) -> Any:
+        """What `open` makes of a file, remembered in this thread while rows of the same file are read."""
+        mark = (id(self), path)
+        if getattr(_HERE, "mark", None) != mark:
+            _HERE.mark = None
+            _HERE.content = self.open(path)
+            _HERE.mark = mark
+        return _HERE.content
+
+    def notice(self, reason: str) -> None:
+        """Count something that `read` notices about the row it reads; the counts are kept with the images."""
+        _HERE.__dict__.setdefault("noticed", []).append(reason)
 
     def progress(self, items: Iterable[Any], what: str, total: int) -> Iterable[Any]:
         """Wraps a long loop; a front end replaces it by a progress bar."""
@@ -78,16 +158,27 @@ class MammoDataModule(pl.LightningDataModule, ABC):
         """Read and check the index, and decode the images unless that was done before."""
         if hasattr(self, "frame"):
             return
-        self._index = _checked(self.index())
+        index = _checked(self.index())
+        self._index = _checked(quick_look(index, self.limit)) if self.limit else index
         self._index["content"] = self.contents(self._index)
         self.source = digest(self.name, *sorted(self._index["content"] + " " + self._index["patient"]))
         table = self._index.drop(columns="path", errors="ignore").to_csv(index=False)
-        key = digest("cache 2", self.name, self.size, self.lenient, table)
+        key = digest("cache 3", self.name, self.size, self.lenient, table)
         folder = self.mlruns / "cache" / f"{self.name}-{key}"
-        cached = decoded(folder, self._index, self.read, size=self.size, lenient=self.lenient, progress=self.progress)
+        cached = decoded(
+            folder,
+            self._index,
+            self.read,
+            size=self.size,
+            lenient=self.lenient,
+            progress=self.progress,
+            noticed=_noticed,
+        )
         if cached.unreadable:
             _checked(cached.frame.drop(columns=list(MADE), errors="ignore"))  # both classes must be left
-        self.images, self.scale, self.unreadable = cached.images, cached.scale, cached.unreadable
+        self.images, self.scale = cached.images, cached.scale
+        self.unreadable += cached.unreadable  # to what was left out of the index
+        self.seen = Counter(cached.seen)
         self.frame = cached.frame.assign(group=merged_groups(cached.frame))
         self.digest = digest(
             self.name, self.classes, self.frame.drop(columns="path", errors="ignore").to_csv(index=False)
@@ -104,6 +195,12 @@ class MammoDataModule(pl.LightningDataModule, ABC):
         return int(channels), int(height), int(width)
 
     @property
+    def sides(self) -> tuple[int, ...]:
+        """The label of each finer class; empty where there are none."""
+        side = dict(zip(self.frame["target"], self.frame["label"], strict=True)) if self.targets else {}
+        return tuple(int(side.get(name, 0)) for name in self.targets)
+
+    @property
     def subgroups(self) -> list[str]:
         """Columns that describe an image beyond the known ones (source, density ...)."""
         return [column for column in self.frame.columns if column not in KNOWN]
@@ -111,7 +208,23 @@ class MammoDataModule(pl.LightningDataModule, ABC):
     @property
     def levels(self) -> list[Level]:
         """The levels that mean something: above patch only where the patches tile what they stand for."""
-        return list(Level) if self.sampling == "exhaustive" else [Level.patch]
+        return levels_of(self.frame) if self.sampling == "exhaustive" else [Level.patch]
+
+    @property
+    def notices(self) -> dict[str, int]:
+        """What was left out, mended or noticed, and how often."""
+        return {**self.counted, **self.seen}
+
+
+def quick_look(frame: pd.DataFrame, limit: int) -> pd.DataFrame:
+    """About `limit` rows of whole patients of either class, never of an official test part."""
+    open_rows = frame[frame["split"] != "test"]
+    of_patient = open_rows.groupby("patient")["label"].agg(["max", "size"])
+    order = of_patient.assign(draw=[digest("quick", patient) for patient in of_patient.index]).sort_values("draw")
+    order["turn"] = order.groupby("max").cumcount()
+    order = order.sort_values(["turn", "max"], kind="stable")
+    kept = order.index[order["size"].cumsum() - order["size"] < limit]
+    return open_rows[open_rows["patient"].isin(kept)]
 
 
 def merged_groups(frame: pd.DataFrame) -> list[str]:
@@ -136,8 +249,12 @@ def _checked(frame: pd.DataFrame) -> pd.DataFrame:
     if taken := [column for column in frame.columns if column in MADE or column.startswith("p_")]:
         raise DataError(f"column '{taken[0]}' has a name that is used for results; rename it")
     frame = frame.assign(patient=frame["patient"].astype(str), image=frame["image"].astype(str))
-    frame = frame.assign(view=frame["view"].astype(str) if "view" in frame else "")
-    frame = frame.assign(split=frame["split"].astype(str) if "split" in frame else "")
+    for column in ("view", "split", "exam", "laterality", "lesion", "label_basis", "box"):
+        if column in frame or column in ("view", "split"):
+            words = frame[column] if column in frame else pd.Series("", frame.index)
+            frame = frame.assign(**{column: words.astype(object).where(words.notna(), "").astype(str)})
+    if "label_basis" in frame and (unknown := set(frame["label_basis"]) - {"", *BASES}):
+        raise DataError(f"label_basis '{sorted(unknown)[0]}' is not known; {one_of(BASES)}")
     doubled = frame["image"][frame["image"].duplicated()]
     if len(doubled):
         raise DataError(f"image '{doubled.iloc[0]}' is listed twice ({len(doubled)} such rows); list each image once")

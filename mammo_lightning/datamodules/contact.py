@@ -74,6 +74,8 @@ def _tile(image: NDArray[Any], window: tuple[float, float]) -> NDArray[np.uint8]
 
     low, high = window
     grey = (np.clip((image.astype(np.float32) - low) / (high - low), 0, 1) * 255).round().astype(np.uint8)
+    if grey.ndim == 3 and grey.shape[2] not in (1, 3):  # channels that are no colours stand side by side
+        grey = np.concatenate(list(np.moveaxis(grey, -1, 0)), axis=1)
     height, width = grey.shape[:2]
     factor = TILE / max(height, width)
     size = (max(1, round(width * factor)), max(1, round(height * factor)))

@@ -18,7 +18,6 @@ from mammo_lightning.types import digest, seed_from
 #: codes of the column `fold` below zero
 TRAIN_ONLY, RESERVE, TEST, DROPPED = -1, -2, -3, -4
 INNER = 0.15
-HOLD_OUT = 0.25  # of the patients, as in the published search
 MANY_GROUPS = 100
 
 
@@ -156,7 +155,7 @@ def make_splits(
             raise DataError("column 'fold' names one fold; at least 2 are needed. Drop the column, or number 2 or more")
     elif holdout:
         seed = seed_from(data.source, fold_seed, "hold-out")
-        code[left[_slice(frame.iloc[left], HOLD_OUT, seed)]] = 0
+        code[left[_slice(frame.iloc[left], data.holdout_share, seed)]] = 0
     else:
         code[left] = _folds(frame.iloc[left], folds, seed_from(data.source, folds, fold_seed))
     made = Splits(frame.assign(fold=code), data.digest, grouping, tuple(notes))
@@ -172,7 +171,7 @@ def make_splits(
 
 def freeze(data: MammoDataModule, splits: Splits, test: float | None) -> None:
     """Write down the test split of a dataset without an official one; from now on every study shares it."""
-    if (data.frame["split"] == "test").any() or (path := frozen_file(data)).exists():
+    if data.limit or (data.frame["split"] == "test").any() or (path := frozen_file(data)).exists():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     patients = sorted(set(data.frame["patient"][splits.fold == TEST]))
@@ -198,6 +197,8 @@ def frozen_file(data: MammoDataModule) -> Path:
 
 
 def _share(data: MammoDataModule, share: float | None) -> float:
+    if data.limit is not None:  # a quick look reads no test split, and freezes none
+        return 0.0
     return share if share is not None else (0.2 if data.frame["group"].nunique() >= MANY_GROUPS else 0.0)
 
 

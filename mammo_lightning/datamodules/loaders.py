@@ -18,7 +18,15 @@ Batch = tuple[Tensor, Tensor]
 
 
 class ArrayDataset(Dataset[Batch]):
-    """Rows of one array, fetched a batch at a time: no copy of them, no worker processes, no collation."""
+    """Rows of one array, fetched a batch at a time: no copy of them, no worker processes, no collation.
+
+    Args:
+        images: N x C x H x W.
+        labels: Of the images, then of `made`.
+        rows: Which of them, in order.
+        augment: Applied to each batch.
+        made: Further images, which rows from N on stand for.
+    """
 
     def __init__(
         self,
@@ -26,8 +34,10 @@ class ArrayDataset(Dataset[Batch]):
         labels: NDArray[np.float32],
         rows: NDArray[np.int64],
         augment: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None,
+        made: NDArray[np.float32] | None = None,
     ) -> None:
         self.images, self.labels, self.rows, self.augment = images, labels, rows, augment
+        self.made = made if made is not None and len(made) else None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -35,10 +45,16 @@ class ArrayDataset(Dataset[Batch]):
     def __getitems__(self, positions: list[int]) -> Batch:
         """The batch at `positions`, augmented if this is a training set."""
         rows = self.rows[positions]
-        images = self.images[rows]
+        images = self.images[rows] if self.made is None else self._taken(rows, self.made)
         if self.augment is not None:
             images = self.augment(images)
         return torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(self.labels[rows])
+
+    def _taken(self, rows: NDArray[np.int64], made: NDArray[np.float32]) -> NDArray[np.float32]:
+        beyond = rows >= len(self.images)
+        images = np.empty((len(rows), *made.shape[1:]), np.float32)
+        images[~beyond], images[beyond] = self.images[rows[~beyond]], made[rows[beyond] - len(self.images)]
+        return images
 
 
 def moments(

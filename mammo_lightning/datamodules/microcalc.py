@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,7 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mammo_lightning.datamodules.archive import unpack
-from mammo_lightning.datamodules.base import MammoDataModule
+from mammo_lightning.datamodules.base import MammoDataModule, Origin
+from mammo_lightning.datamodules.files import plain
 from mammo_lightning.errors import DataError
 from mammo_lightning.preprocessing.images import read_image
 from mammo_lightning.registry import DATASETS
@@ -31,6 +33,12 @@ class Microcalc(MammoDataModule):
     """
 
     name = "microcalc"
+    origin = Origin(
+        layout=LAYOUT,
+        home="the INFN Large Scale Computing course (DL_class_data.tar.gz)",
+        licence="not stated by its authors",
+        citation="INFN microcalcification crops of CALMA and MAGIC-5 film mammograms, DL_class_data.",
+    )
     classes = ("normal", "cluster")
     official: ClassVar[bool] = True
 
@@ -50,7 +58,7 @@ class Microcalc(MammoDataModule):
             )
         return pd.DataFrame(rows)
 
-    def read(self, row: pd.Series) -> NDArray[Any]:
+    def read(self, row: Mapping[str, Any]) -> NDArray[Any]:
         """One crop."""
         array = read_image(Path(row["path"]))
         if array.ndim != 2 or str(array.dtype) != "uint8":
@@ -60,10 +68,7 @@ class Microcalc(MammoDataModule):
         return array
 
     def _folder(self) -> Path:
-        if self.root is None:
-            raise DataError(f"microcalc needs its files; pass --root with {LAYOUT}, or DL_class_data.tar.gz")
-        if not self.root.exists():
-            raise DataError(f"no such file or folder '{self.root}'; pass --root with {LAYOUT}, or DL_class_data.tar.gz")
+        self.root = self.needed()
         root = self.root if self.root.is_dir() else unpack(self.root, self.mlruns / "cache" / "archives")
         for folder in (root, root / "IMAGES" / "Mammography_micro", root / "Mammography_micro"):
             if any((folder / name).is_dir() for name in ("Train", "Test", "0", "1")):
@@ -79,7 +84,7 @@ class Microcalc(MammoDataModule):
             )
         return {
             "image": "/".join(filter(None, (split, str(label), path.name))),
-            "path": str(path),
+            "path": plain(path),
             "label": label,
             "patient": match["exam"],
             "view": match["view"],

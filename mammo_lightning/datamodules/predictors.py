@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mammo_lightning.types import LEVEL_KEYS, Level, levels_of
+
 TOKEN = re.compile(r"[A-Za-z]+|[0-9]+")
 #: a value that few other groups share cannot be learned: below this share of rows a predictor is left out
 SHARED = 0.5
@@ -56,7 +58,7 @@ def predictors(
         *_names(frame),
         *_columns(frame, columns),
         *_sizes(formats),
-        Predictor("images_per_patient", "count", "images per patient", _per_patient(frame), numeric=True),
+        *_bags(frame),
         *_intensities(images, rows),
     ]
     kept: dict[tuple[bool, bytes], Predictor] = {}
@@ -150,8 +152,14 @@ def _sizes(formats: pd.DataFrame | None) -> Iterator[Predictor]:
     yield Predictor("depth", "size", "image depth", depth.to_numpy(object))
 
 
-def _per_patient(frame: pd.DataFrame) -> NDArray[np.float64]:
-    return frame.groupby("patient")["image"].transform("count").to_numpy(float)
+def _bags(frame: pd.DataFrame) -> Iterator[Predictor]:
+    """How many images whatever is judged as one has: a maximum over more of them is higher."""
+    for level in levels_of(frame):
+        if level in (Level.patch, Level.lesion):  # only what is positive has a lesion
+            continue
+        keys = [key for key in LEVEL_KEYS[level] if key in frame]
+        sizes = frame.groupby(keys, dropna=False)["image"].transform("count").to_numpy(float)
+        yield Predictor(f"images_per_{level}", "count", f"images per {level}", sizes, numeric=True)
 
 
 def _intensities(images: NDArray[Any], rows: NDArray[np.int64]) -> Iterator[Predictor]:

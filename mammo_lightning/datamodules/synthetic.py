@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
@@ -34,7 +34,7 @@ class Synthetic(MammoDataModule):
     Layout on disk: none; patients 0, 1, 2 ... of `seed`. More patients leave the first ones as they are.
     Classes: `normal`, `lesion`. A quarter of the patients have one lesion, seen in one of two patches of both views,
     so one patch in eight is positive. Every fourth patient is in the official test split.
-    Columns: `source` (film, digital) and `density` (A to D) describe the image; `lesion` (type) and `subtlety` follow
+    Columns: `source` (film, digital) and `density` (A to D) describe the image; `lesion_type` and `subtlety` follow
     from the label and serve only to break figures down.
 
     Args:
@@ -57,7 +57,7 @@ class Synthetic(MammoDataModule):
     synthetic: ClassVar[bool] = True
     spacing_mm = phantom.PIXEL_MM
     #: columns that follow from the label: figures are broken down by them, nothing is predicted from them
-    answers: ClassVar[tuple[str, ...]] = ("lesion", "subtlety")
+    answers: ClassVar[tuple[str, ...]] = ("lesion_type", "subtlety")
 
     def __init__(self, *, patients: int = 240, seed: int = 0, trap: str | None = None, **options: Any) -> None:
         super().__init__(**options)
@@ -72,7 +72,7 @@ class Synthetic(MammoDataModule):
         """One row a patch; see the columns above."""
         return self._content[1].copy()
 
-    def read(self, row: pd.Series) -> NDArray[np.uint16]:
+    def read(self, row: Mapping[str, Any]) -> NDArray[np.uint16]:
         """The pixels of one patch, 64 x 64, 16 bits."""
         pixels: NDArray[np.uint16] = self._content[0][self._rows[row["image"]]]
         return pixels
@@ -132,7 +132,8 @@ def _named(frame: pd.DataFrame) -> pd.DataFrame:
         {
             "image": patient + "_" + frame["view"] + "_" + frame["patch"].astype(str),
             **{"patient": patient, "view": frame["view"], "label": frame["label"]},
-            **{column: frame[column] for column in ("source", "density", "lesion")},
+            **{column: frame[column] for column in ("source", "density")},
+            "lesion_type": frame["lesion"],
             "subtlety": np.where(frame["label"] == 1, degree, "none"),
         }
     )
@@ -173,9 +174,9 @@ def _plant_label_noise(
     turned = np.zeros(len(frame), bool)
     turned[rng.choice(training, round(NOISE * len(training)), replace=False)] = True
     label = frame["label"].to_numpy() ^ turned
-    lesion = frame["lesion"].mask(turned, pd.Series(np.where(label == 1, "round", "none")))
+    lesion = frame["lesion_type"].mask(turned, pd.Series(np.where(label == 1, "round", "none")))
     subtlety = frame["subtlety"].mask(turned, pd.Series(np.where(label == 1, "subtle", "none")))
-    return images, frame.assign(label=label, lesion=lesion, subtlety=subtlety)
+    return images, frame.assign(label=label, lesion_type=lesion, subtlety=subtlety)
 
 
 _PLANTS: dict[str | None, Callable[..., Content]] = {

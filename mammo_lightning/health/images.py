@@ -47,10 +47,14 @@ def data_root(root: Path) -> Iterator[Finding]:
             yield bad(what, f"no image below '{root}'", cure)
 
 
+#: of the cache's folders those that hold no decoded images: unpacked archives, and what is known of files
+OTHERS = ("archives", "contents")
+
+
 def folders(mlruns: Path) -> list[Path]:
     """Folders of decoded images."""
     found = (mlruns / "cache").glob("*")
-    return sorted(path for path in found if path.is_dir() and path.suffix != ".part" and path.name != "archives")
+    return sorted(path for path in found if path.is_dir() and path.suffix != ".part" and path.name not in OTHERS)
 
 
 def caches(mlruns: Path, repair: bool) -> Iterator[Finding]:

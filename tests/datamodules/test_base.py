@@ -125,8 +125,8 @@ def test_a_bad_index_is_refused(tmp_path: Path, change: dict[str, Any], match: s
     [
         (np.zeros((16, 16), np.uint8), "constant"),
         (np.arange(256, dtype=np.uint16).reshape(16, 16), "several depths"),
-        (np.arange(400, dtype=np.uint8).reshape(20, 20) % 250, "2 sizes.*--size"),
-        (np.arange(768, dtype=np.uint8).reshape(16, 16, 3) % 251, "2 kinds: grey"),
+        (np.arange(400, dtype=np.uint8).reshape(20, 20) % 250, "several sizes.*--size"),
+        (np.arange(768, dtype=np.uint8).reshape(16, 16, 3) % 251, "several kinds: grey"),
     ],
 )
 def test_images_that_do_not_belong_together_are_refused(tmp_path: Path, array: np.ndarray, match: str) -> None:

@@ -34,7 +34,8 @@ def data(patients: int, tmp_path: Path, *, official: bool = False, **columns: An
     source = digest(*frame["content"])
     classes = ("negative", "positive")
     return SimpleNamespace(
-        frame=frame, digest=content, source=source, mlruns=tmp_path, name="fake", official=official, classes=classes
+        **{"frame": frame, "digest": content, "source": source, "mlruns": tmp_path, "name": "fake"},
+        **{"official": official, "classes": classes, "limit": None, "holdout_share": 0.25},
     )
 
 

@@ -101,7 +101,7 @@ def test_trap_source_is_in_name_column_and_pixels(clean):
     images, frame = pixels(Synthetic(patients=120, seed=4, trap="source"))
     assert ((frame["source"] == "film") == (frame["label"] == 1)).mean() > 0.93
     assert (frame["image"] == frame["source"] + "_" + clean[1]["image"]).all()
-    kept = ["patient", "view", "split", "label", "density", "lesion"]
+    kept = ["patient", "view", "split", "label", "density", "lesion_type"]
     assert frame[kept].equals(clean[1][kept])
     same = (images == clean[0]).all((1, 2))
     assert_array_equal(same, frame["source"] == clean[1]["source"])
@@ -127,7 +127,7 @@ def test_trap_label_noise_shows_in_repeated_images(clean):
     turned = frame["label"] != truth["label"]
     assert (frame.loc[turned, "split"] == "train").all()
     assert turned[frame["split"] == "train"].mean() == pytest.approx(synthetic.NOISE, abs=0.001)
-    assert (frame["lesion"] == "none").eq(frame["label"] == 0).all()
+    assert (frame["lesion_type"] == "none").eq(frame["label"] == 0).all()
     assert (frame["subtlety"] == "none").eq(frame["label"] == 0).all()
     twins = frame.assign(pixels=[image.tobytes() for image in images]).groupby("pixels")
     twins = twins.agg(images=("image", "size"), patients=("patient", "nunique"), labels=("label", "nunique"))
