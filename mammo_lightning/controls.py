@@ -162,7 +162,7 @@ def _scores(
         model: Any = CLASSIFIERS.get(CLASSIFIER)(shape=shape[1:], settings={})
         targets = torch.from_numpy(labels[train]).float()
         model.solve_features(features[train], targets, torch.ones_like(targets))
-        scores[held] = torch.sigmoid(model.logits(features[held]).double()).numpy()
+        scores[held] = torch.sigmoid(model.positive(model.logits(features[held])).double()).numpy()
     return scores
 
 

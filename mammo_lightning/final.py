@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 
 from mammo_lightning.classifiers import weights
@@ -17,7 +18,7 @@ from mammo_lightning.evaluation.calibration import Platt
 from mammo_lightning.evaluation.metrics import measure
 from mammo_lightning.evaluation.thresholds import apply, choose, cross_fitted
 from mammo_lightning.preprocessing.prepare import DEFAULTS, prepare
-from mammo_lightning.training import Fit, Task, predict
+from mammo_lightning.training import Fit, Task, outputs
 from mammo_lightning.types import Level, OperatingPoint, Predictions, Split
 
 Decide = Callable[[Predictions, Level], tuple[NDArray[np.bool_], float]]
@@ -37,19 +38,27 @@ class Predictor:
 
     def scores(self, images: NDArray[Any]) -> NDArray[np.float64]:
         """Mean calibrated probability of images in native depth."""
+        return self._read(images)[0]
+
+    def _read(self, images: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+        """Mean calibrated probability, and the mean shares of finer classes where there are any."""
         prepared: dict[str, NDArray[np.float32]] = {}
-        scores = []
+        scores, shares = [], []
         for folder, platt in zip(self.folders, self.calibrators, strict=True):
             member = weights.load(folder)
             key = str([member.settings[name] for name in DEFAULTS])
             if key not in prepared:
                 prepared[key] = prepare(images, self.task.data.scale, member.settings)
-            scores.append(platt(predict(member, prepared[key])))
-        return np.asarray(np.mean(scores, axis=0))
+            raw = outputs(member, prepared[key])
+            scores.append(platt(torch.sigmoid(member.positive(raw)).numpy()))
+            if member.sides:
+                shares.append(torch.softmax(raw, 1).numpy())
+        return np.mean(scores, axis=0), np.mean(shares, axis=0) if shares else None
 
     def predictions(self, rows: NDArray[np.int64], split: Split) -> Predictions:
         """Predictions of rows no fold model was trained on."""
-        return self.task.predictions(self.scores(np.asarray(self.task.data.images[rows])), rows, -1, split)
+        scores, shares = self._read(np.asarray(self.task.data.images[rows]))
+        return self.task.predictions(scores, rows, -1, split, shares)
 
     def points(self, rule: str) -> tuple[dict[Level, OperatingPoint], str]:
         """An operating point for each level, and where it comes from: the reserve, or carried from the folds."""
@@ -73,11 +82,30 @@ def make_predictor(task: Task, fits: list[Fit]) -> Predictor:
         held_out = fits[0].predictions.with_scores(platt(fits[0].predictions.scores))
         beside = inner.with_scores(platt(inner.scores)) if inner is not None else None
         return Predictor(task, folders, calibrators, held_out, beside)
-    parts = []
-    for fit in fits:
-        others = pooled([other.predictions for other in fits if other is not fit])
-        parts.append(fit.predictions.with_scores(Platt.fit(others.labels, others.scores)(fit.predictions.scores)))
-    return Predictor(task, folders, calibrators, pooled(parts))
+    return Predictor(task, folders, calibrators, crosswise(pooled([fit.predictions for fit in fits])))
+
+
+def crosswise(predictions: Predictions) -> Predictions:
+    """Scores of each fold, calibrated on the rows of the other folds alone."""
+    folds, scores = predictions.folds, predictions.scores.copy()
+    for fold in np.unique(folds):
+        others = predictions.where(folds != fold)
+        scores[folds == fold] = Platt.fit(others.labels, others.scores)(scores[folds == fold])
+    return predictions.with_scores(scores)
+
+
+def recalibrated(
+    settings: Mapping[str, Any], predictions: Predictions, inner: Predictions | None = None
+) -> Predictions | None:
+    """The probabilities to judge where training rows were balanced, calibrated on other rows; None elsewhere.
+
+    A network trained on classes in other shares than they occur in says other probabilities than occur.
+    """
+    if settings["imbalance"] == "none":
+        return None
+    if len(np.unique(predictions.folds)) > 1:
+        return crosswise(predictions)
+    return predictions.with_scores(Platt.fit(inner.labels, inner.scores)(predictions.scores)) if inner else None
 
 
 def pooled(parts: list[Predictions]) -> Predictions:

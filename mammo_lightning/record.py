@@ -13,13 +13,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mammo_lightning.datamodules.base import MammoDataModule
-from mammo_lightning.evaluation import curves
+from mammo_lightning.evaluation import curves, several
 from mammo_lightning.evaluation.statistics import Estimate, intervals, mean_fold_auc_interval
 from mammo_lightning.progress import Interrupted
 from mammo_lightning.tracking.journal import RunJournal
 from mammo_lightning.types import Level, OperatingPoint, Outcome, Predictions
 
 HEADLINE = ("auc", "ap", "tpr", "fpr", "mcc", "accuracy")
+CALIBRATION = ("brier", "calibration_slope", "calibration_intercept", "ece")
 REPLICATES = 1000
 DPI = 200  # twice what a screen shows; 300 would cost every trial another tenth of a second
 Decide = Any  # Callable[[Predictions, Level], tuple[NDArray[np.bool_], float]]
@@ -34,15 +35,26 @@ def record(
     data: MammoDataModule,
     decide: Decide,
     title: str,
+    calibrated: Predictions | None = None,
 ) -> dict[str, Estimate]:
-    """Metrics with intervals at every level, figures and curves at the study's; returns the study level's."""
-    table = predictions.frame.to_parquet(index=False)
-    run.write(f"predictions{'' if split == 'val' else '_' + split}.parquet", table)
+    """Metrics with intervals at every level, figures and curves at the study's; returns the study level's.
+
+    Where the scores were `calibrated` afterwards, that table (of the same rows) is kept too and is judged wherever
+    scores are read as probabilities; what ranks or decides is of the scores themselves.
+    """
+    suffix = "" if split == "val" else f"_{split}"
+    run.write(f"predictions{suffix}.parquet", predictions.frame.to_parquet(index=False))
+    if calibrated is not None:
+        run.write(f"predictions{suffix}_calibrated.parquet", calibrated.frame.to_parquet(index=False))
     kept: dict[str, Estimate] = {}
     for each in data.levels:
         at = predictions.at(each)
         decisions, threshold = decide(predictions, each)
         estimates = dict(intervals(at, decisions, replicates=REPLICATES))
+        sure = at if calibrated is None else calibrated.at(each)
+        if calibrated is not None:
+            judged = intervals(sure, decisions, replicates=REPLICATES)
+            estimates |= {name: judged[name] for name in CALIBRATION}
         headline = f"{split}_{'pooled_' if split == 'val' else ''}auc"
         if each is level:
             name = "threshold" if split == "val" else f"{split}_threshold"
@@ -54,15 +66,32 @@ def record(
             run.metrics({f"{split}_{each}/{name}{suffix}": value for suffix, value in values.items()})
             if each is level and name in HEADLINE:
                 run.metrics({f"{split}_{name}{suffix}": value for suffix, value in values.items()})
+        if each is Level.patch and several.targets_of(at):
+            _several(run, at, split=split, data=data, title=title)
         if each is level:
             kept = estimates
-            _draw(run, at, decisions, threshold, estimates, split=split, data=data, title=title)
+            _draw(run, at, sure, decisions, threshold, estimates, split=split, data=data, title=title)
     return kept
+
+
+def _several(run: RunJournal, at: Predictions, *, split: str, data: MammoDataModule, title: str) -> None:
+    """Finer classes: each against the rest, their mean, and which is taken for which."""
+    macro = several.macro_auc_interval(at)
+    run.metrics(
+        {f"{split}_macro_auc": macro.value, f"{split}_macro_auc_lo": macro.lo, f"{split}_macro_auc_hi": macro.hi}
+    )
+    told = {name: float(value[0]) for name, value in several.each_against_the_rest(at).items()}
+    run.metrics({f"{split}_target/{name}_auc": value for name, value in told.items() if math.isfinite(value)})
+    suffix = "" if split == "val" else f"_{split}"
+    png = curves.png(several.targets_figure(at, title, "SYNTHETIC" if data.synthetic else ""), dpi=DPI)
+    run.write(f"figures/targets{suffix}.png", png)
+    run.image(f"targets{suffix}", png)
 
 
 def _draw(
     run: RunJournal,
     at: Predictions,
+    sure: Predictions,
     decisions: NDArray[np.bool_],
     threshold: float,
     estimates: Mapping[str, Estimate],
@@ -86,7 +115,7 @@ def _draw(
     figures = {
         "roc": curves.roc_figure(at, decisions, title=title, estimate=estimates["auc"], stamp=stamp, name=name),
         "pr": curves.pr_figure(at, decisions, title=title, estimate=estimates["ap"], stamp=stamp),
-        "calibration": curves.calibration_figure(at, title=title, stamp=stamp),
+        "calibration": curves.calibration_figure(sure, title=title, stamp=stamp),
         "confusion": curves.confusion_figure(at, decisions, title=title, stamp=stamp),
     }
     for key, figure in figures.items():

@@ -9,8 +9,8 @@ from typing import Any
 
 from mammo_lightning import record
 from mammo_lightning.classifiers import weights
-from mammo_lightning.datamodules.folds import HOLD_OUT
-from mammo_lightning.final import decide_by, pooled
+from mammo_lightning.datamodules.base import HOLD_OUT
+from mammo_lightning.final import decide_by, pooled, recalibrated
 from mammo_lightning.progress import Interrupted, Progress
 from mammo_lightning.registry import CLASSIFIERS
 from mammo_lightning.space import DATA, make_space
@@ -83,16 +83,18 @@ class ReferenceSearch:
 def record_reference(run: RunJournal, reference: Reference, goal: Goal) -> Predictions:
     """Journal the reference as any other run."""
     fits = reference.fits
-    predictions = pooled([each.predictions for each in fits])
-    record.record_settings(run, weights.load(fits[0].folder).settings)
+    predictions, settings = pooled([each.predictions for each in fits]), weights.load(fits[0].folder).settings
+    inner = fits[0].inner if len(fits) == 1 else None
+    record.record_settings(run, settings)
     record.record(
         run,
         predictions,
         split="val",
         level=goal.level,
         data=reference.task.data,
-        decide=decide_by(goal.rule, fits[0].inner if len(fits) == 1 else None),
+        decide=decide_by(goal.rule, inner),
         title=f"{run.identity['study']} reference, out of fold",
+        calibrated=recalibrated(settings, predictions, inner),
     )
     for fold, each in enumerate(fits):
         run.metrics({"fold/val_auc": goal.fold(each.predictions)}, step=fold)

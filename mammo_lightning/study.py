@@ -10,7 +10,8 @@ from typing import Any
 
 from mammo_lightning import record
 from mammo_lightning.adoption import adopt
-from mammo_lightning.datamodules.folds import HOLD_OUT, freeze
+from mammo_lightning.datamodules.base import HOLD_OUT
+from mammo_lightning.datamodules.folds import freeze
 from mammo_lightning.elsewhere import Elsewhere
 from mammo_lightning.engine.choice import open_engine
 from mammo_lightning.errors import TrackingError

@@ -8,9 +8,9 @@ import math
 import shutil
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,78 +23,32 @@ from torch import nn
 
 from mammo_lightning.classifiers import weights
 from mammo_lightning.classifiers.base import Classifier
-from mammo_lightning.datamodules.base import MammoDataModule
-from mammo_lightning.datamodules.cache import kept_once
-from mammo_lightning.datamodules.folds import FitRows, Splits
+from mammo_lightning.datamodules.folds import FitRows
 from mammo_lightning.datamodules.loaders import ArrayDataset, FitData, moments
 from mammo_lightning.hardware import Hardware
 from mammo_lightning.imbalance.strategies import balance
 from mammo_lightning.preprocessing import augment
-from mammo_lightning.preprocessing.prepare import DEFAULTS, prepare
 from mammo_lightning.registry import CLASSIFIERS
-from mammo_lightning.types import Predictions, Split, digest, seed_from
+from mammo_lightning.task import Task
+from mammo_lightning.types import Predictions, Split, seed_from
 from mammo_lightning.watch import Diverged, OnEpoch, Watch, reason_of
 
-__all__ = ["Diverged", "Fit", "Task", "fit", "load_fit", "predict", "reason_of", "settle_normalisation", "train"]
+__all__ = [
+    "Diverged",
+    "Fit",
+    "Task",
+    "fit",
+    "load_fit",
+    "outputs",
+    "predict",
+    "reason_of",
+    "settle_normalisation",
+    "train",
+]
 
 DONE, PREDICTIONS, INNER = "fit.json", "predictions.parquet", "inner.parquet"
 STOPPED = "epoch.ckpt"
-SHARED_BYTES = 2**28  # prepared images larger than this are not held by every process for itself
 BATCH = 64  # where nothing is learned; more leaves the caches of a core
-_KEPT = 2  # preprocessed copies of all images
-
-
-@dataclass
-class Task:
-    """What the fits of a study share: a dataset, its frozen division, a classifier's name, and what they run on."""
-
-    data: MammoDataModule
-    splits: Splits
-    classifier: str
-    hardware: Hardware = field(default_factory=Hardware)
-    _prepared: dict[str, NDArray[np.float32]] = field(default_factory=dict, repr=False)
-    _features: dict[str, torch.Tensor] = field(default_factory=dict, repr=False)
-
-    def prepared(self, settings: Mapping[str, Any]) -> NDArray[np.float32]:
-        """All images as a network takes them: per-image transforms only, so nothing crosses a fold."""
-        key = _key(settings, DEFAULTS)
-        if key not in self._prepared:
-            while len(self._prepared) >= _KEPT:
-                self._prepared.pop(next(iter(self._prepared)))
-            self._prepared[key] = self._prepare(key, settings)
-        return self._prepared[key]
-
-    def _prepare(self, key: str, settings: Mapping[str, Any]) -> NDArray[np.float32]:
-        images, file = self.data.images, getattr(self.data.images, "filename", None)
-
-        def make() -> NDArray[np.float32]:
-            return prepare(np.asarray(images), self.data.scale, settings)
-
-        if file is None or images.size * 4 < SHARED_BYTES:
-            return make()
-        return kept_once(Path(file).parent, digest(key), make)
-
-    def features(self, classifier: Classifier) -> torch.Tensor:
-        """What a classifier that is solved works on, of all images: the same for every fold, hence computed once."""
-        key = _key(classifier.settings, [*DEFAULTS, *classifier.feature_settings])
-        if key not in self._features:
-            self._features[key] = classifier.features(torch.from_numpy(self.prepared(classifier.settings)))
-        return self._features[key]
-
-    def predictions(self, scores: NDArray[np.float64], rows: NDArray[np.int64], fold: int, split: Split) -> Predictions:
-        """Scores of rows as the table everything after training reads."""
-        frame = self.data.frame.iloc[rows].reset_index(drop=True)
-        kept = frame[["image", "patient", "view", "label"]].assign(
-            group=self.splits.frame["group"].to_numpy()[rows], fold=fold, split=str(split)
-        )
-        negative, positive = self.data.classes
-        kept = kept[["image", "patient", "group", "view", "fold", "split", "label"]]
-        kept = kept.assign(**{f"p_{negative}": 1.0 - scores, f"p_{positive}": scores})
-        return Predictions(kept.assign(**{name: frame[name] for name in self.data.subgroups}))
-
-
-def _key(settings: Mapping[str, Any], names: Iterable[str]) -> str:
-    return json.dumps({name: settings[name] for name in names}, sort_keys=True)
 
 
 @dataclass(frozen=True)
@@ -175,22 +129,27 @@ def train(
     task.splits.check(rows)
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    labels = task.data.frame["label"].to_numpy(np.float32)
+    labels, targets = task.data.frame["label"].to_numpy(np.float32), task.targets
     images, hardware = task.prepared(settings), task.hardware
-    classifier: Classifier = CLASSIFIERS.get(task.classifier)(shape=images.shape[1:], settings=settings)
-    chosen, classifier.pos_weights = balance(settings["imbalance"], labels[rows.train].astype(np.int64), rng)
-    positions = rows.train[chosen]
+    build = CLASSIFIERS.get(task.classifier)
+    classifier: Classifier = build(shape=images.shape[1:], settings=settings, sides=task.data.sides)
+    vary = augment.pipeline("set_b", seed_from(seed, "imbalance"))
+    balanced = balance(images, labels, targets, rows.train, settings=settings, rng=rng, vary=vary)
+    positions, classifier.pos_weights, targets = balanced.rows, balanced.weights, balanced.targets
     if not classifier.gradient:
-        sides = torch.tensor(classifier.pos_weights)[labels[positions].astype(np.int64)]
-        classifier.solve_features(task.features(classifier)[positions], torch.from_numpy(labels[positions]), sides)
+        sides = torch.tensor(classifier.pos_weights)[balanced.labels[positions].astype(np.int64)]
+        features = task.features(classifier)
+        if len(balanced.made):
+            features = torch.cat([features, classifier.features(torch.from_numpy(balanced.made))])
+        classifier.solve_features(features[positions], torch.from_numpy(targets[positions]), sides)
         return classifier.eval(), pd.DataFrame({"epoch": [0]})
     mean, std = moments(images, rows.train)
     classifier.mean.copy_(torch.from_numpy(mean)[:, None, None])
     classifier.std.copy_(torch.from_numpy(std)[:, None, None] + 1e-6)
-    training = ArrayDataset(images, labels, positions)
+    training = ArrayDataset(images, targets, positions, made=balanced.made)
     data = FitData(
         train=training,
-        inner=ArrayDataset(images, labels, rows.inner) if len(rows.inner) else None,
+        inner=ArrayDataset(images, targets, rows.inner) if len(rows.inner) else None,
         batch_size=settings["batch_size"],
         seed=seed_from(seed, "order"),
     )
@@ -215,12 +174,14 @@ def train(
 
 def _scored(task: Task, classifier: Classifier, positions: NDArray[np.int64], fold: int) -> Predictions:
     if classifier.gradient:
-        scores = predict(classifier, task.prepared(classifier.settings)[positions])
+        raw = outputs(classifier, task.prepared(classifier.settings)[positions])
     else:
-        scores = torch.sigmoid(classifier.logits(task.features(classifier)[positions]).double()).numpy()
+        raw = classifier.logits(task.features(classifier)[positions]).double()
+    scores = torch.sigmoid(classifier.positive(raw)).numpy()
     if not np.isfinite(scores).all():  # the last step may have spoilt the weights after its loss was taken
         raise Diverged("a score is not a number after the last step")
-    return task.predictions(scores, positions, fold, Split.val)
+    shares = torch.softmax(raw, 1).numpy() if classifier.sides else None
+    return task.predictions(scores, positions, fold, Split.val, shares)
 
 
 def settle_normalisation(classifier: Classifier, images: NDArray[np.float32], rows: NDArray[np.int64]) -> None:
@@ -249,13 +210,18 @@ def settle_normalisation(classifier: Classifier, images: NDArray[np.float32], ro
 
 def predict(classifier: Classifier, images: NDArray[np.float32], batch_size: int = BATCH) -> NDArray[np.float64]:
     """Probability of the positive class for prepared images, in float32 where the classifier is; every row."""
+    return torch.sigmoid(classifier.positive(outputs(classifier, images, batch_size))).numpy()
+
+
+def outputs(classifier: Classifier, images: NDArray[np.float32], batch_size: int = BATCH) -> torch.Tensor:
+    """What the network ends in, for every image."""
     classifier.eval()
     with torch.inference_mode():
-        logits = [
-            classifier(torch.from_numpy(images[start : start + batch_size]).to(classifier.mean.device)).cpu().double()
-            for start in range(0, len(images), batch_size)
-        ]
-    return torch.sigmoid(torch.cat(logits)).numpy()
+        parts = []
+        for start in range(0, len(images), batch_size):
+            batch = torch.from_numpy(images[start : start + batch_size]).to(classifier.mean.device)
+            parts.append(classifier.network(classifier.standardise(batch)).cpu().double())
+    return torch.cat(parts)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from mammo_lightning.errors import SettingsError, TrackingError
 from mammo_lightning.evaluation.metrics import measure
+from mammo_lightning.evaluation.several import macro_auc
 from mammo_lightning.evaluation.statistics import mean_fold_auc
 from mammo_lightning.evaluation.thresholds import cross_fitted
 from mammo_lightning.ledger import Lease, Ledger
@@ -53,6 +54,8 @@ class Goal:
         at = predictions.at(self.level)
         labels, scores = at.labels, at.scores
         match self.objective:
+            case "val_macro_auc":
+                return macro_auc(predictions)
             case "val_pauc":
                 return float(measure(labels, scores, scores >= 0.5)["pauc"][0])
             case "tpr@fpr0.2":

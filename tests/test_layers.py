@@ -12,7 +12,8 @@ ROWS = [
     {"preprocessing", "imbalance", "evaluation"},
     {"datamodules", "classifiers", "generators"},
     {"explanation", "tracking"},
-    {"space", "watch", "training", "opening", "provenance", "ledger", "identity", "record", "retention"},
+    {"space", "watch", "task", "training", "opening", "extraction"}
+    | {"provenance", "ledger", "identity", "record", "retention"},
     {"outages", "wall"},
     {"engine"},
     {"tuning", "final", "reports", "controls", "elsewhere", "plan"},

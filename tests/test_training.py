@@ -8,7 +8,6 @@ import pytest
 import torch
 from fakes import dataset, patch
 
-from mammo_lightning import training
 from mammo_lightning.classifiers import weights
 from mammo_lightning.classifiers.hyper import Hyper
 from mammo_lightning.datamodules import cache
@@ -75,9 +74,8 @@ def test_the_scored_fold_changes_nothing_that_is_learned(task: Task) -> None:
     images[hidden] = 255 - images[hidden]
     frame = task.data.frame.copy()
     frame.loc[hidden, "label"] = 1 - frame.loc[hidden, "label"]
-    changed = SimpleNamespace(
-        images=images, frame=frame, scale=task.data.scale, classes=task.data.classes, subgroups=[]
-    )
+    about = {"scale": task.data.scale, "classes": task.data.classes, "subgroups": [], "targets": (), "sides": ()}
+    changed = SimpleNamespace(images=images, frame=frame, **about)
     for imbalance in ("weights", "undersample", "oversample"):
         chosen = settings(stopping="inner", imbalance=imbalance, preprocessing="background")
         one, curve = train(task, rows, settings=chosen, seed=3)
@@ -281,7 +279,7 @@ def test_a_state_that_cannot_be_taken_up_is_not(task: Task, tmp_path: Path, dama
 def test_large_prepared_images_are_shared_by_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: Task
 ) -> None:
-    monkeypatch.setattr(training, "SHARED_BYTES", 0)
+    monkeypatch.setattr("mammo_lightning.task.SHARED_BYTES", 0)
     chosen = settings(preprocessing="background")
     held = task.prepared(chosen)
     one, two = (Task(task.data, task.splits, "hyper").prepared(chosen) for _ in range(2))
@@ -296,7 +294,7 @@ def test_large_prepared_images_are_shared_by_processes(
 
 
 def test_prepared_images_cut_short_are_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: Task) -> None:
-    monkeypatch.setattr(training, "SHARED_BYTES", 0)
+    monkeypatch.setattr("mammo_lightning.task.SHARED_BYTES", 0)
     chosen = settings(preprocessing="background", background_size=11)
     whole = np.array(Task(task.data, task.splits, "hyper").prepared(chosen))
     (path,) = (

@@ -1,9 +1,9 @@
-"""What every classifier shares: standardised input, one logit, the losses and schedules of training."""
+"""What every classifier shares: standardised input, a logit for each class, the losses and schedules of training."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import pytorch_lightning as pl
@@ -15,7 +15,10 @@ from mammo_lightning.errors import SettingsError
 
 
 class Classifier(pl.LightningModule, ABC):
-    """One network, registered by name, that gives one logit an image.
+    """One network, registered by name, that gives one logit an image: of the positive class.
+
+    Where a task has finer classes, the network has an output for each, and the logit is that of all those together
+    that count as positive.
 
     A subclass states its `defaults` (every setting it takes, with the value used when nobody says otherwise) and
     its `search_space` (Optuna distributions for those worth tuning), and builds its network from `self.settings`.
@@ -33,9 +36,17 @@ class Classifier(pl.LightningModule, ABC):
     #: of a classifier that is solved: the settings its `features` depend on, beside those of the preprocessing
     feature_settings: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, *, shape: tuple[int, int, int], settings: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        shape: tuple[int, int, int],
+        settings: Mapping[str, Any] | None = None,
+        sides: Sequence[int] = (),
+    ) -> None:
         super().__init__()
         self.shape = shape
+        #: the label (0 or 1) of each finer class; empty where there are just the two
+        self.sides = tuple(sides)
         self.settings: dict[str, Any] = {**self.defaults, **(settings or {})}
         self.pos_weights: tuple[float, float] = (1.0, 1.0)
         self.steps = 1
@@ -47,9 +58,14 @@ class Classifier(pl.LightningModule, ABC):
         self.register_buffer("std", torch.ones(shape[0], 1, 1))
         self.network = self.build()
 
+    @property
+    def outputs(self) -> int:
+        """How many logits the network ends in."""
+        return len(self.sides) or 1
+
     @abstractmethod
     def build(self) -> nn.Module:
-        """The network for images of `self.shape` (channels, height, width), ending in one logit."""
+        """The network for images of `self.shape` (channels, height, width), ending in `self.outputs` logits."""
 
     @abstractmethod
     def embed(self, images: Tensor) -> Tensor:
@@ -67,14 +83,40 @@ class Classifier(pl.LightningModule, ABC):
 
     def forward(self, images: Tensor) -> Tensor:
         """One logit an image."""
-        logits: Tensor = self.network(self.standardise(images)).squeeze(-1)
-        return logits
+        return self.positive(self.network(self.standardise(images)))
 
-    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Binary cross-entropy; class weights multiply it and are not divided out again."""
-        each = nn.functional.binary_cross_entropy_with_logits(logits.float(), labels, reduction="none")
+    def positive(self, raw: Tensor) -> Tensor:
+        """From what the network ends in to one logit an image: the odds of the positive classes together."""
+        if not self.sides:
+            return raw.squeeze(-1)
+        side = torch.tensor(self.sides, device=raw.device) > 0
+        odds: Tensor = raw[:, side].logsumexp(1) - raw[:, ~side].logsumexp(1)
+        return odds
+
+    def shares(self, images: Tensor) -> Tensor:
+        """The probability of each finer class, one row an image."""
+        shares: Tensor = torch.softmax(self.network(self.standardise(images)).float(), 1)
+        return shares
+
+    def loss(self, raw: Tensor, labels: Tensor) -> Tensor:
+        """Cross-entropy; class weights multiply it and are not divided out again.
+
+        Args:
+            raw: What the network ends in.
+            labels: 0 or 1; where there are finer classes, the number of one.
+        """
+        if self.sides:
+            each = nn.functional.cross_entropy(raw.float(), labels.long(), reduction="none")
+        else:
+            each = nn.functional.binary_cross_entropy_with_logits(raw.squeeze(-1).float(), labels, reduction="none")
         negative, positive = self.pos_weights
-        return (each * torch.where(labels > 0.5, positive, negative)).mean() + self.penalty()
+        return (each * torch.where(self.side(labels) > 0.5, positive, negative)).mean() + self.penalty()
+
+    def side(self, labels: Tensor) -> Tensor:
+        """0 or 1 for labels that may number finer classes."""
+        if not self.sides:
+            return labels
+        return torch.tensor(self.sides, dtype=torch.float32, device=labels.device)[labels.long()]
 
     def penalty(self) -> Tensor | float:
         """A penalty on weights that belongs to the loss; none by default."""
@@ -83,12 +125,12 @@ class Classifier(pl.LightningModule, ABC):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
         """Loss of one batch."""
         images, labels = batch
-        return self.loss(self(images), labels)
+        return self.loss(self.network(self.standardise(images)), labels)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
         """Keep logits and labels of the inner slice; what watches the training reads and clears them."""
         images, labels = batch
-        self.watched.append((self(images), labels))
+        self.watched.append((self(images), self.side(labels)))
 
     def configure_optimizers(self) -> Any:
         """The optimiser and schedule named in the settings; `self.steps` is the number of steps in all."""
@@ -128,11 +170,11 @@ class Classifier(pl.LightningModule, ABC):
         raise SettingsError(f"{type(self).__name__} is trained by gradient steps; it has no fixed features")
 
     def solve_features(self, features: Tensor, labels: Tensor, weights: Tensor) -> None:
-        """Fit at once to the `features` of all training images; `weights` has one number an image."""
+        """Fit at once to the `features` of all training images; labels as in `loss`, a weight for each image."""
         raise SettingsError(f"{type(self).__name__} is trained by gradient steps, not solved")
 
     def logits(self, features: Tensor) -> Tensor:
-        """One logit for each row of what `features` gave: the same as `forward` on the images."""
+        """What the network ends in, for each row of what `features` gave."""
         raise SettingsError(f"{type(self).__name__} is trained by gradient steps; it has no fixed features")
 
     def parameter_count(self) -> int:

@@ -77,7 +77,7 @@ class Hyper(Classifier):
             layers[f"dense_{index + 1}"] = nn.Linear(features, units)
             layers[f"dense_relu_{index + 1}"] = nn.ReLU()
             features = units
-        layers["output"] = nn.Linear(features, 1)
+        layers["output"] = nn.Linear(features, self.outputs)
         for layer in layers.values():
             if isinstance(layer, nn.Conv2d | nn.Linear):
                 nn.init.xavier_normal_(layer.weight)

@@ -18,6 +18,7 @@ from mammo_lightning.registry import CLASSIFIERS
 SETS = ("all", "intensity", "wavelet")
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 LEVELS = 3
+ABSENT = -30.0
 _BATCH_PIXELS = 2**20
 
 
@@ -52,7 +53,7 @@ class Linear(Classifier):
             raise SettingsError(f"regularisation is {strength!r}; linear needs a number above 0 (1.0 is usual)")
         statistics = Statistics(chosen)
         count = statistics.count * self.shape[0]
-        output = nn.Linear(count, 1)
+        output = nn.Linear(count, self.outputs)
         nn.init.zeros_(output.weight)
         nn.init.zeros_(output.bias)
         return nn.Sequential(OrderedDict(statistics=statistics, scale=Scale(count), output=output))
@@ -81,13 +82,21 @@ class Linear(Classifier):
         model.fit(scale(features).cpu().double().numpy(), targets, sample_weight=weights.cpu().double().numpy())
         output: nn.Linear = self.network.get_submodule("output")  # type: ignore[assignment]
         with torch.no_grad():
-            output.weight.copy_(torch.from_numpy(model.coef_))
-            output.bias.copy_(torch.from_numpy(model.intercept_))
+            if not self.sides:
+                output.weight.copy_(torch.from_numpy(model.coef_))
+                output.bias.copy_(torch.from_numpy(model.intercept_))
+                return
+            output.weight.zero_()
+            output.bias.fill_(ABSENT)  # a class that no training image has is never expected
+            known = torch.from_numpy(model.classes_)
+            sign = np.array([[-1.0], [1.0]]) / 2 if len(known) == 2 else np.ones((len(known), 1))
+            output.weight[known] = torch.from_numpy(sign * model.coef_).float()
+            output.bias[known] = torch.from_numpy(sign[:, 0] * model.intercept_).float()
 
     @torch.no_grad()
     def logits(self, features: Tensor) -> Tensor:
-        """One logit for each row of what `features` gave."""
-        result: Tensor = self.network[1:](features).squeeze(-1)  # type: ignore[index]
+        """What the network ends in, for each row of what `features` gave."""
+        result: Tensor = self.network[1:](features)  # type: ignore[index]
         return result
 
     def embed(self, images: Tensor) -> Tensor:

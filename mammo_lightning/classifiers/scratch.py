@@ -61,7 +61,7 @@ class Scratch(Classifier):
         layers["dense"] = nn.Linear(channels * height * width, 512)
         layers["dense_relu"] = nn.ReLU()
         layers["drop"] = nn.Dropout(dropout)
-        layers["output"] = nn.Linear(512, 1)
+        layers["output"] = nn.Linear(512, self.outputs)
         for layer in layers.values():
             if isinstance(layer, nn.Conv2d | nn.Linear):
                 nn.init.xavier_uniform_(layer.weight)

@@ -19,7 +19,13 @@ def save(classifier: Classifier, folder: Path, *, name: str, **more: Any) -> Non
     """Write weights and configuration; `more` is what serving needs (classes, scale ...)."""
     folder.mkdir(parents=True, exist_ok=True)
     save_file({key: value.contiguous() for key, value in classifier.state_dict().items()}, folder / WEIGHTS)
-    config = {"classifier": name, "shape": list(classifier.shape), "settings": classifier.settings, **more}
+    config = {
+        "classifier": name,
+        "shape": list(classifier.shape),
+        "settings": classifier.settings,
+        "sides": list(classifier.sides),
+        **more,
+    }
     (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True))
 
 
@@ -30,7 +36,9 @@ def load(folder: Path) -> Classifier:
     config = json.loads((folder / CONFIG).read_text())
     channels, height, width = config["shape"]
     cls = CLASSIFIERS.get(config["classifier"])
-    classifier: Classifier = cls(shape=(channels, height, width), settings=config["settings"])
+    classifier: Classifier = cls(
+        shape=(channels, height, width), settings=config["settings"], sides=config.get("sides", ())
+    )
     classifier.load_state_dict(load_file(folder / WEIGHTS))
     classifier.eval()
     return classifier

@@ -24,6 +24,8 @@ class Rows:
     scale: float
     classes: tuple[str, str]
     subgroups: list[str]
+    targets: tuple[str, ...]
+    sides: tuple[int, ...]
 
     @property
     def images(self) -> NDArray[Any]:
@@ -38,5 +40,5 @@ def shipped(task: Task, *, far: bool = False) -> Task:
     """The task without its dataset's code; `far`, with its pixels, for a machine that does not have the file."""
     data, file = task.data, getattr(task.data.images, "filename", None)
     pixels = np.ascontiguousarray(data.images) if far or file is None else Path(file)
-    rows = Rows(data.name, data.frame, pixels, data.scale, data.classes, list(data.subgroups))
+    rows = Rows(data.name, data.frame, pixels, data.scale, data.classes, list(data.subgroups), data.targets, data.sides)
     return replace(task, data=cast(MammoDataModule, rows), _prepared={})

@@ -175,8 +175,13 @@ def measure(
     return {name: np.concatenate([part[name] for part in parts]) for name in NAMES}
 
 
-def auc(labels: ArrayLike, scores: ArrayLike) -> float:
-    """Area under the ROC curve, ties counted half; NaN where there is one class."""
+def auc_of(labels: ArrayLike, scores: ArrayLike, weights: NDArray[np.generic]) -> Floats:
+    """The area under the ROC curve for each weighting of the rows, ties counted half; NaN where it holds one class."""
     truth, values = np.asarray(labels, np.int64), np.asarray(scores, float)
     ranked = _Ranked.of(truth, values)
-    return float(_ranking(*ranked.blocks(np.ones((1, truth.size))))["auc"][0])
+    return _ranking(*ranked.blocks(weights))["auc"]
+
+
+def auc(labels: ArrayLike, scores: ArrayLike) -> float:
+    """Area under the ROC curve, ties counted half; NaN where there is one class."""
+    return float(auc_of(labels, scores, np.ones((1, np.asarray(labels).size)))[0])
