@@ -45,7 +45,7 @@ def _tell(trials: Trials, trial: Known, attempt: int) -> None:
         run.end(Outcome.pruned if trial.state.name == "PRUNED" else Outcome.failed, GONE)
         return
     predictions = trials.predictions(trial.number)
-    trials.tell_figures(run, trial.number, predictions, None)
+    trials.tell_figures(run, trial.number, trials.settings(trial.number), predictions, None)
     name = "fold/val_auc" if trials.goal.objective == "val_auc" else "fold/objective"
     for fold in trials.task.splits.folds:
         run.metrics({name: trials.goal.fold(predictions.where(predictions.folds == fold))}, step=fold)

@@ -18,7 +18,7 @@ from mammo_lightning.errors import SettingsError, one_of
 from mammo_lightning.imbalance import strategies
 from mammo_lightning.preprocessing import augment, prepare
 
-DATA: dict[str, Any] = {**prepare.DEFAULTS, "augmentation": "d4", "imbalance": "none"}
+DATA: dict[str, Any] = {**prepare.DEFAULTS, "augmentation": "d4", **strategies.DEFAULTS}
 TRAINING: dict[str, Any] = {
     "learning_rate": 1e-3,
     "optimizer": "adam",
@@ -49,6 +49,8 @@ RANGES: dict[str, str] = {
     "patience": "[1, 10000]",
     "wavelet_threshold": "[0, 1000]",
     "background_size": "[2, 4096]",
+    "imbalance_ratio": "(0, 10]",
+    "imbalance_neighbours": "[1, 1000]",
 }
 ANY = "[0, inf)"
 
@@ -147,9 +149,14 @@ def run_name(slot: int, params: Mapping[str, Any]) -> str:
             return f"{value:.0e}".replace("e-0", "e-")
         return f"{value:.2g}" if isinstance(value, float) else str(value)[:4]
 
+    def brief(name: str) -> str:  # imbalance_ratio is iratio, which does not begin as imbalance does
+        *before, last = name.split("_")
+        return "".join(word[:1] for word in before) + last
+
     def letters(name: str) -> str:
-        others = [other for other in params if other != name]
-        return next(name[:n] for n in range(1, len(name) + 1) if not any(each.startswith(name[:n]) for each in others))
+        mine, others = brief(name), [brief(other) for other in params if other != name]
+        starts = (mine[:n] for n in range(1, len(mine) + 1))
+        return next((start for start in starts if not any(each.startswith(start) for each in others)), name)
 
     words = [f"t{slot:03d}", *(f"{letters(name)}{short(value)}" for name, value in params.items())]
     while len(" ".join(words)) > 25:

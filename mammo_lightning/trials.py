@@ -14,7 +14,7 @@ from mammo_lightning import record
 from mammo_lightning.elsewhere import Elsewhere
 from mammo_lightning.engine.base import Engine, Failure, Job, Result
 from mammo_lightning.errors import SettingsError, TrackingError
-from mammo_lightning.final import decide_by, pooled
+from mammo_lightning.final import decide_by, pooled, recalibrated
 from mammo_lightning.opening import disk_message
 from mammo_lightning.progress import Interrupted, Progress
 from mammo_lightning.retention import free
@@ -220,7 +220,9 @@ class Trials:
         if begun.told == len(folds):
             self._complete(begun)
 
-    def tell_figures(self, run: RunJournal, slot: int, predictions: Predictions, inner: Predictions | None) -> None:
+    def tell_figures(
+        self, run: RunJournal, slot: int, settings: dict[str, Any], predictions: Predictions, inner: Predictions | None
+    ) -> None:
         """Everything that follows from the out-of-fold table of a trial."""
         record.record(
             run,
@@ -230,6 +232,7 @@ class Trials:
             data=self.task.data,
             decide=decide_by(self.goal.rule, inner),
             title=f"{self.tags['study']} t{slot:03d}, out of fold",
+            calibrated=recalibrated(settings, predictions, inner),
         )
         if inner is not None:
             run.write("inner.parquet", inner.frame.to_parquet(index=False))
@@ -237,7 +240,7 @@ class Trials:
     def _complete(self, begun: Running) -> None:
         run, fits = begun.run, [begun.done[fold] for fold in self.task.splits.folds]
         predictions = pooled([each.predictions for each in fits])
-        self.tell_figures(run, begun.slot, predictions, fits[0].inner if len(fits) == 1 else None)
+        self.tell_figures(run, begun.slot, begun.settings, predictions, fits[0].inner if len(fits) == 1 else None)
         run.metrics({"seconds": sum(each.seconds for each in fits)})
         values = self.goal.values([each.predictions for each in fits], predictions, fits[0].inner)
         if not np.isfinite(values).all():
