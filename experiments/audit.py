@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from experiments import data_options as options
 from experiments.cli import Verb, run, verb
+from experiments.data_options import option
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,26 +23,29 @@ app = verb()
 #: side to which images of several sizes are brought; their own sizes are read from the files
 SIDE = 128
 SHOWN = 30  # rows of a table at the terminal
+PLACES = ("view", "laterality", "spacing_mm")  # known of a row, no subgroup, and perhaps a shortcut
 NAMED = {"shortcut", "leak", "duplicate", "label conflict", "unreadable"}
-
-
-def option(text: str, **more: Any) -> Any:
-    """An option of which nothing is passed on unless it is given."""
-    return typer.Option(help=text, show_default=False, **more)
 
 
 @app.command(cls=Verb)
 def audit(
     recipe: Annotated[Path | None, typer.Argument(help="A recipe whose dataset is meant; options override it.")] = None,
-    dataset: Annotated[str | None, option("synthetic, microcalc, folder ...")] = None,
-    root: Annotated[Path | None, option("Where the images are.")] = None,
-    size: Annotated[int | None, option("Resize all images to N x N.")] = None,
-    patient_from: Annotated[str | None, option("folder: regular expression, first group = patient.")] = None,
-    table: Annotated[Path | None, option("folder: csv with path,patient,label and subgroups.")] = None,
-    positive: Annotated[str | None, option("folder: the positive class.")] = None,
-    sampling: Annotated[str | None, option("folder: exhaustive if the patches tile each view.")] = None,
-    patients: Annotated[int | None, option("synthetic: how many patients.")] = None,
-    trap: Annotated[str | None, option("synthetic: patient, source, duplicate or label-noise.")] = None,
+    dataset: options.Dataset = None,
+    root: options.Root = None,
+    size: options.Size = None,
+    limit: options.Limit = None,
+    task: options.Task = None,
+    crop: options.Crop = None,
+    field_mm: options.FieldMm = None,
+    pairs: options.Pairs = None,
+    without_callback: options.WithoutCallback = None,
+    borders: options.Borders = None,
+    patient_from: options.PatientFrom = None,
+    table: options.Table = None,
+    positive: options.Positive = None,
+    sampling: options.Sampling = None,
+    patients: options.Patients = None,
+    trap: options.Trap = None,
     folds: Annotated[int | None, option("Folds (default: 5).")] = None,
     fold_seed: Annotated[int | None, option("Seed of the folds.")] = None,
     mlruns: Annotated[Path | None, option("Where everything is kept (default: mlruns).")] = None,
@@ -94,16 +99,19 @@ class _Look:
         self.formats = formats
         self.findings = structure(data.frame, classes=data.classes, formats=formats, unreadable=data.unreadable)
         self.metrics = self.findings.metrics()
-        self.lines = self.findings.lines
+        self.lines = [*self.findings.lines, *(f"note: {count:,} {why}" for why, count in data.notices.items())]
+        if data.origin and data.origin.citation:
+            self.lines.append(f"note: cite {data.origin.citation} Licence: {data.origin.licence}.")
         self.tables: dict[str, pd.DataFrame] = {"counts": self.findings.counts, "formats": self.findings.formats}
         self.sheets: dict[str, bytes] = {}
+        self.augmented = b""  # what each augmentation makes of some images
 
 
 def _looked(data: MammoDataModule, recipe: Recipe, resized: bool) -> _Look:
     import pandas as pd
 
     from mammo_lightning.controls import controls
-    from mammo_lightning.datamodules import shortcuts
+    from mammo_lightning.datamodules import pipelines, shortcuts
     from mammo_lightning.datamodules.contact import contact_sheets
     from mammo_lightning.datamodules.folds import frozen_test_groups
     from mammo_lightning.errors import DataError
@@ -119,6 +127,9 @@ def _looked(data: MammoDataModule, recipe: Recipe, resized: bool) -> _Look:
     if len(seen) < len(data.frame):
         unread = data.frame["patient"].nunique() - data.frame["patient"].iloc[seen].nunique()
         look.lines.append(f"note: {unread} patients of the test split are counted, and not looked at")
+    if not len(seen):
+        look.lines.append("note: every image is of the test split: none is looked at")
+        return look
     look.sheets = contact_sheets(
         data.frame.iloc[seen],
         data.images[seen],
@@ -126,13 +137,18 @@ def _looked(data: MammoDataModule, recipe: Recipe, resized: bool) -> _Look:
         title=recipe.dataset,
         synthetic=data.synthetic,
     )
+    some = data.images[seen[:: max(1, len(seen) // 64)]]
+    look.augmented = pipelines.png(some, scale=data.scale, title=recipe.dataset, synthetic=data.synthetic)
     try:
         seed = seed_from(data.source, recipe.folds, recipe.fold_seed)
         folds = shortcuts.grouped_folds(data.frame, folds=recipe.folds, seed=seed, frozen=frozen)
     except DataError as error:
         look.lines.append(f"note: no shortcut table and no controls: {error}")
         return look
-    columns = ["view", *(name for name in data.subgroups if name not in getattr(data, "answers", ()))]
+    columns = [
+        *(name for name in PLACES if name in data.frame),
+        *(name for name in data.subgroups if name not in getattr(data, "answers", ())),
+    ]
     found = shortcuts.shortcuts(
         data.frame, data.images, folds, classes=data.classes, columns=columns, formats=look.formats
     )
@@ -201,11 +217,15 @@ def _keep(look: _Look, recipe: Recipe, uri: str, console: Console) -> None:
     kept.metrics({name: round(value, 4) for name, value in look.metrics.items()})
     for name, table in look.tables.items():
         kept.write(f"{name}.csv", table.to_csv(index=False, float_format="%.4f"))
+    if (flagged := data.frame[data.frame["flags"] != ""]).size:
+        kept.write("flagged.csv", flagged[["image", "patient", "flags"]].to_csv(index=False))
     if len(look.findings.twins):
         kept.write("identical.csv", look.findings.twins.to_csv(index=False))
     for label, (name, png) in enumerate(look.sheets.items()):
         kept.write(f"contact/{label}-{''.join(c if c.isalnum() else '_' for c in name)}.png", png)
         kept.image(f"contact/{name}", png)
+    if look.augmented:
+        kept.write("augmentations.png", look.augmented)
     kept.write("audit.md", _markdown(look))
     warned = [line for line in look.lines if line.partition(":")[0] in NAMED]
     kept.note("\n\n".join([f"warnings: {len(warned)}", *warned[:6]]))

@@ -9,34 +9,37 @@ from typing import Annotated, Any
 
 import typer
 
-from experiments.cli import Verb, pairs, run, verb
+from experiments import data_options as options
+from experiments.cli import Verb, named_values, run, verb
+from experiments.data_options import option
 
 app = verb()
-Data = "Data"
 Protocol = "Protocol"
 Machines = "Machines"
 DEMO = Path(__file__).parent / "recipes" / "demo.toml"
-
-
-def option(text: str, panel: str | None = None, **more: Any) -> Any:
-    """An option of which nothing is passed on unless it is given."""
-    return typer.Option(help=text, rich_help_panel=panel, show_default=False, **more)
 
 
 @app.command(cls=Verb)
 def tune(
     recipe: Annotated[Path | None, typer.Argument(help="A recipe with the same keys; options override it.")] = None,
     name: Annotated[str | None, option("Name of the study; the same command continues it.")] = None,
-    dataset: Annotated[str | None, option("synthetic, microcalc, folder ...", Data)] = None,
-    root: Annotated[Path | None, option("Where the images are.", Data)] = None,
-    size: Annotated[int | None, option("Resize all images to N x N.", Data)] = None,
-    patient_from: Annotated[str | None, option("folder: regular expression, first group = patient.", Data)] = None,
-    table: Annotated[Path | None, option("folder: csv with path,patient,label and subgroups.", Data)] = None,
-    positive: Annotated[str | None, option("folder: the positive class.", Data)] = None,
-    sampling: Annotated[str | None, option("folder: exhaustive if the patches tile each view.", Data)] = None,
-    skip_unreadable: Annotated[bool | None, option("Leave unreadable images out.", Data)] = None,
-    patients: Annotated[int | None, option("synthetic: how many patients.", Data)] = None,
-    trap: Annotated[str | None, option("synthetic: patient, source, duplicate or label-noise.", Data)] = None,
+    dataset: options.Dataset = None,
+    root: options.Root = None,
+    size: options.Size = None,
+    limit: options.Limit = None,
+    skip_unreadable: options.SkipUnreadable = None,
+    task: options.Task = None,
+    crop: options.Crop = None,
+    field_mm: options.FieldMm = None,
+    pairs: options.Pairs = None,
+    without_callback: options.WithoutCallback = None,
+    borders: options.Borders = None,
+    patient_from: options.PatientFrom = None,
+    table: options.Table = None,
+    positive: options.Positive = None,
+    sampling: options.Sampling = None,
+    patients: options.Patients = None,
+    trap: options.Trap = None,
     classifier: Annotated[str | None, option("hyper (default), scratch, linear ...")] = None,
     trials: Annotated[int | None, option("Trials of the study in all.")] = None,
     epochs: Annotated[int | None, option("Epochs of a fit, at most.")] = None,
@@ -47,7 +50,9 @@ def tune(
         list[str] | None,
         typer.Option("--set", help="A fixed setting, for instance init=20.", metavar="NAME=VALUE", show_default=False),
     ] = None,
-    objective: Annotated[str | None, option("val_auc, val_pauc, tpr@fpr0.2, or tpr,fpr (Pareto).")] = None,
+    objective: Annotated[
+        str | None, option("val_auc, val_pauc, val_macro_auc (finer classes), tpr@fpr0.2, or tpr,fpr (Pareto).")
+    ] = None,
     prune: Annotated[bool | None, option("Stop hopeless trials early (default), or not.")] = None,
     scheme: Annotated[str | None, option("cv (default), holdout or nested.", Protocol)] = None,
     folds: Annotated[int | None, option("Folds.", Protocol)] = None,
@@ -83,7 +88,7 @@ def tune(
     keys = read_recipe(recipe, DEMO.parent) if recipe else {}
     for key, flag in (("search", "--search"), ("set_", "--set")):
         if key in given:
-            chosen = pairs(given.pop(key), flag)
+            chosen = named_values(given.pop(key), flag)
             keys[flag[2:]] = {**keys.get(flag[2:], {}), **chosen}
     checked = make_recipe({**keys, **given})
     _warm_up(checked)

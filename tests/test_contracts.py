@@ -10,10 +10,15 @@ from fakes import WRITERS, dataset
 from optuna.distributions import BaseDistribution
 
 from mammo_lightning.classifiers import weights
+from mammo_lightning.datamodules.decoding import resized
 from mammo_lightning.datamodules.folds import TEST, make_splits
-from mammo_lightning.errors import SettingsError
+from mammo_lightning.errors import DataError, SettingsError
 from mammo_lightning.registry import CLASSIFIERS, DATASETS, Registry
 from mammo_lightning.space import make_space
+from mammo_lightning.types import Level
+
+#: datasets of a user's own images
+OWN = ("folder", "table")
 
 
 @pytest.mark.parametrize("name", DATASETS.names())
@@ -30,7 +35,7 @@ class TestDataset:
             row = data._index[data._index["image"] == data.frame["image"].iloc[position]].iloc[0]
             array = data.read(row)
             planes = array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
-            assert np.array_equal(data.images[position], planes)
+            assert np.array_equal(data.images[position], resized(planes, data.size))
 
     def test_splits_are_by_patient(self, name: str, tmp_path: Path) -> None:
         data = dataset(name, tmp_path)
@@ -47,8 +52,47 @@ class TestDataset:
         assert dataset(name, tmp_path / "other", seed=1).digest != dataset(name, tmp_path).digest or name == "synthetic"
 
     def test_it_says_where_it_comes_from(self, name: str, tmp_path: Path) -> None:
-        assert name in WRITERS, "add a writer to tests/fakes.py"
-        assert len(DATASETS.get(name).__doc__ or "") > 150
+        assert name in WRITERS, "add a writer: write_<name> in tests/fake_<name>.py"
+        cls = DATASETS.get(name)
+        assert len(cls.__doc__ or "") > 150
+        if cls.synthetic:
+            return
+        options = WRITERS[name](tmp_path / "data") | {"root": tmp_path / "nowhere"}
+        with pytest.raises(DataError, match=r"nowhere|not under") as refused:
+            cls(mlruns=tmp_path / "mlruns", **options).prepare_data()
+        assert "\n" not in str(refused.value)
+        if name not in OWN:
+            assert cls.origin.home in str(refused.value)
+            assert cls.origin.licence in str(refused.value)
+            assert cls.origin.citation
+
+    def test_a_quick_look_is_smaller_and_never_of_the_test_part(self, name: str, tmp_path: Path) -> None:
+        data = dataset(name, tmp_path)
+        quick = DATASETS.get(name)(mlruns=tmp_path / "mlruns", limit=24, **WRITERS[name](tmp_path / "data"))
+        quick.prepare_data()
+        assert len(quick.frame) < len(data.frame)
+        assert set(quick.frame["image"]) <= set(data.frame["image"])
+        assert set(quick.frame["label"]) == {0, 1}
+        assert "test" not in set(quick.frame["split"])
+        assert (make_splits(quick, folds=2).fold != TEST).all()
+
+    def test_columns_say_what_they_are_for(self, name: str, tmp_path: Path) -> None:
+        data = dataset(name, tmp_path)
+        frame = data.frame
+        if name not in OWN and any("malignant" in word for word in (*data.classes, *data.targets)):
+            assert set(frame["label_basis"]) == {"pathology"}, "malignant is said of pathology only"
+        if "label_basis" in frame:
+            assert set(frame["label_basis"]) <= {"pathology", "assessment", "annotation"}
+        if "laterality" in frame:
+            assert set(frame["laterality"]) <= {"L", "R", ""}
+        if "spacing_mm" in frame:
+            assert (frame["spacing_mm"].dropna() > 0).all()
+        if data.targets:
+            assert set(frame["target"]) <= set(data.targets)
+            assert (frame.groupby("target")["label"].nunique() == 1).all()
+        assert set(data.answers) <= set(frame.columns)
+        assert data.levels[0] is Level.patch
+        assert data.sampling == "exhaustive" or data.levels == [Level.patch]
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS.names())
@@ -90,5 +134,5 @@ def test_a_name_is_given_once_and_an_unknown_one_lists_the_known() -> None:
     registry.register("one")(object)
     with pytest.raises(SettingsError, match="'one' is registered twice"):
         registry.register("one")(object)
-    with pytest.raises(SettingsError, match="no dataset 'none'; known: folder, microcalc, synthetic"):
+    with pytest.raises(SettingsError, match="no dataset 'none'; known: cbis_ddsm, folder, idc"):
         DATASETS.get("none")

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from experiments.bench.measure import ROOT, Spread, table, timed
 
-PRIVATE = {"__init__", "__main__", "cli", "display"}
+PRIVATE = {"__init__", "__main__", "cli", "display", "data_options"}
 HEAVY = re.compile(r"\|\s+(torch|mlflow|pandas|sklearn|optuna|pytorch_lightning|albumentations|rich)\s*$", re.MULTILINE)
 
 

@@ -49,7 +49,7 @@ def test_a_trap_is_named_printed_and_kept(
     kept = {path.relative_to(kept_run.artifacts).as_posix() for path in kept_run.artifacts.rglob("*.*")}
     assert kept == {
         "audit.md", "counts.csv", "formats.csv", "shortcuts.csv", "controls.csv", "contact/0-normal.png",
-        "contact/1-lesion.png",
+        "contact/1-lesion.png", "augmentations.png",
     }  # fmt: skip
     assert pd.read_csv(kept_run.artifacts / "shortcuts.csv")["predictor"].iloc[0] == "name_1"
     assert "shortcut: token 1" in (kept_run.artifacts / "audit.md").read_text()
@@ -127,7 +127,7 @@ def test_patients_that_a_study_froze_as_its_test_split_stay_unread(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--dataset", "folder", "--root", "absent", "--patient-from", "(p)"], "no such folder 'absent'"),
+        (["--dataset", "folder", "--root", "absent", "--patient-from", "(p)"], "no such file or folder 'absent'"),
         (["--trap", "wolf"], "no trap 'wolf'; known: duplicate, label-noise, patient, source"),
     ],
 )

@@ -46,8 +46,11 @@ assert not heavy, heavy
 
 ALONE = ("no folder", "no number")
 BAD = {
-    "missing root": (["--dataset", "folder", "--root", "absent", "--patient-from", "(p)"], "no such folder 'absent'"),
-    "unknown dataset": (["--dataset", "nothing"], "no dataset 'nothing'; known: folder, microcalc, synthetic"),
+    "missing root": (
+        ["--dataset", "folder", "--root", "absent", "--patient-from", "(p)"],
+        "no such file or folder 'absent'",
+    ),
+    "unknown dataset": (["--dataset", "nothing"], "no dataset 'nothing'; known: cbis_ddsm, folder, idc"),
     "unknown classifier": (["--classifier", "nothing"], "no classifier 'nothing'; known: hyper, linear, scratch"),
     "bad regex": (["--dataset", "folder", "--root", "{data}", "--patient-from", "("], "is not a regular expression"),
     "no group": (["--dataset", "folder", "--root", "{data}", "--patient-from", r"p\d+"], "has no group, and the first"),
