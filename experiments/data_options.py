@@ -40,7 +40,7 @@ Borders = Annotated[str | None, option("idc: pad (default) or drop patches cut o
 PatientFrom = Annotated[str | None, option("folder: regular expression, first group = patient.", DATA)]
 Table = Annotated[
     Path | None,
-    option("table, folder: csv with path,patient,label and subgroups; screening: csv with a column birads.", DATA),
+    option("table: csv with path,patient,label and subgroups; screening: csv with a column birads.", DATA),
 ]
 Positive = Annotated[str | None, option("table, folder: the positive class.", DATA)]
 Sampling = Annotated[str | None, option("table, folder: exhaustive if the patches tile each view.", DATA)]

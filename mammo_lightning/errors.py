@@ -1,5 +1,7 @@
 """What can be wrong with what a user gave us: one line with value, rule and cure."""
 
+from collections.abc import Iterable
+
 LONGEST = 1200
 
 
@@ -30,6 +32,6 @@ class TrackingError(MammoError):
     """A tracking folder, server or storage that cannot be used."""
 
 
-def one_of(known: list[str] | tuple[str, ...]) -> str:
+def one_of(known: Iterable[str]) -> str:
     """Known names as they stand at the end of a message."""
     return "known: " + ", ".join(sorted(known))

@@ -31,6 +31,8 @@ def open_dataset(recipe: Recipe, progress: Progress | None = None, *, lenient: b
     options: dict[str, Any] = {name: value for name in OWN if (value := getattr(recipe, name)) is not None}
     for name in options:
         if name not in takes:
+            if (recipe.dataset, name) == ("folder", "table"):
+                raise SettingsError("--table is read by --dataset table; pass that instead of --dataset folder")
             known = [f"--{key.replace('_', '-')}" for key in OWN if key in takes]
             raise SettingsError(
                 f"--{name.replace('_', '-')} is not an option of dataset {recipe.dataset!r}; {one_of(known)}"

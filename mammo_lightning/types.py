@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mammo_lightning.errors import DataError
+from mammo_lightning.errors import DataError, one_of
 
 CORE_COLUMNS = ("image", "patient", "group", "view", "fold", "split", "label")
 
@@ -34,7 +34,7 @@ class Level(StrEnum):
 #: the columns that name one thing of a level; a table that lacks one has no such level
 LEVEL_KEYS: dict[Level, tuple[str, ...]] = {
     Level.patch: ("image",),
-    Level.lesion: ("patient", "lesion"),
+    Level.lesion: ("patient", "exam", "laterality", "lesion"),
     Level.view: ("patient", "exam", "laterality", "view"),
     Level.breast: ("patient", "exam", "laterality"),
     Level.exam: ("patient", "exam"),
@@ -80,6 +80,10 @@ class Kind(StrEnum):
     comparison = "comparison"
     generator = "generator"
     audit = "audit"
+
+
+#: stands before the name of a patch without lesion, which is no name of a lesion
+_ALONE = "\0"
 
 
 @dataclass(frozen=True)
@@ -158,13 +162,15 @@ class Predictions:
         return self._one_each(level, "max")
 
     def _one_each(self, level: Level, score: str) -> Predictions:
-        if (last := LEVEL_KEYS[level][-1]) not in self.frame:
-            known = ", ".join(levels_of(self.frame))
-            raise DataError(f"no level {level} here: the predictions have no column '{last}'; known: {known}")
+        if level not in (known := levels_of(self.frame)):
+            raise DataError(f"no level {level} here: its columns are not filled in on every row; {one_of(known)}")
         keys = [key for key in LEVEL_KEYS[level] if key in self.frame]
-        frame = self.frame
+        frame = self.frame.drop(
+            columns=["target"], errors="ignore"
+        )  # a patch has a finer class, what holds it has many
         if level is Level.lesion:  # tissue without a lesion stays as many patches as it is
-            frame = frame.assign(lesion=frame["lesion"].astype(str).where(_told(frame["lesion"]), frame["image"]))
+            alone = _ALONE + frame["image"].astype(str)
+            frame = frame.assign(lesion=frame["lesion"].astype(str).where(_told(frame["lesion"]), alone))
         positive = f"p_{self.classes[-1]}"
         firsts = [column for column in frame.columns if column not in keys and not column.startswith(("p_", "q_"))]
         how: dict[str, str] = dict.fromkeys(firsts, "first") | {"label": "max", positive: score}
@@ -173,7 +179,7 @@ class Predictions:
         for key in keys[1:]:
             named = named + "/" + frame[key].astype(str)
         if level is Level.lesion:
-            frame["lesion"] = frame["lesion"].where(~frame["lesion"].isin(self.frame["image"]), "")
+            frame["lesion"] = frame["lesion"].where(~frame["lesion"].str.startswith(_ALONE), "")
         frame["image"] = named
         frame[f"p_{self.classes[0]}"] = 1.0 - frame[positive]
         return Predictions(frame[[column for column in self.frame.columns if column in frame]])

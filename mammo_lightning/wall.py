@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from mammo_lightning.datamodules.base import MammoDataModule
-from mammo_lightning.datamodules.folds import Splits, frozen_file
+from mammo_lightning.datamodules.folds import Splits
 from mammo_lightning.errors import TrackingError
 from mammo_lightning.ledger import Ledger
 from mammo_lightning.tracking import lines
@@ -16,7 +16,7 @@ from mammo_lightning.tracking.test_reads import READS, TestRead, read_test, read
 
 def bring_split(ledger: Ledger, data: MammoDataModule) -> None:
     """Have the test split here that was frozen elsewhere; one that was frozen here otherwise stops the study."""
-    path = frozen_file(data)
+    path = data.split_file
     shared = ledger.note(f"split {path.stem}")
     if shared is None:
         return
@@ -30,7 +30,7 @@ def bring_split(ledger: Ledger, data: MammoDataModule) -> None:
 
 def share_split(ledger: Ledger, data: MammoDataModule) -> None:
     """Let all machines have the test split that was frozen here, unless another was quicker."""
-    path = frozen_file(data)
+    path = data.split_file
     if path.exists():
         ledger.keep(f"split {path.stem}", path.read_text())
         bring_split(ledger, data)

@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 from dicoms import breast, write_dicom
 
-SPACING = 0.266667  # the default field is 150 pixels across
+SPACING = 0.5  # of a film of 24 x 19 cm: the default field is 80 pixels across, and there is tissue beside it
+HEIGHT, WIDTH = 480, 384
 HEADS = "patient_id,{density},left or right breast,image view,abnormality id,abnormality type,{one},{two},assessment,"
 HEADS += "pathology,subtlety,image file path,cropped image file path,ROI mask file path"
 PATHOLOGIES = ("BENIGN", "MALIGNANT", "BENIGN_WITHOUT_CALLBACK")
@@ -22,8 +23,8 @@ def uid(*parts: object) -> str:
 
 def film(rng: np.random.Generator, side: str, centre: tuple[int, int], radius: int, kind: str) -> np.ndarray:
     """A breast of 16 bit with a disc, or with specks."""
-    image = breast(rng, height=320, width=256, side="L").astype(np.int64) * 16
-    y, x = np.mgrid[:320, :256]
+    image = breast(rng, height=HEIGHT, width=WIDTH, side="L").astype(np.int64) * 16
+    y, x = np.mgrid[:HEIGHT, :WIDTH]
     inside = (y - centre[0]) ** 2 + (x - centre[1]) ** 2 < radius**2
     image[inside if kind == "mass" else inside & (rng.random(image.shape) < 0.1)] += 20000
     image = np.clip(image, 0, 65535).astype(np.uint16)
@@ -43,7 +44,8 @@ def write_cbis_ddsm(
 ) -> dict[str, Any]:
     """NBIA's layout, every second patient with a mass, every third lesion malignant; two views each, one lesion a view.
 
-    The last `test` patients are of the test part; of the first `straddle` a test lesion of the other kind is added.
+    The last `test` patients are of the test part, every second of them malignant; of the first `straddle` a test lesion
+    of the other kind is added.
     """
     rng = np.random.default_rng(seed)
     numbers = [(number, "Test" if number >= patients - test else "Training") for number in range(patients)]
@@ -80,10 +82,10 @@ def _lesion(
     patient, side = f"P_{number:05d}", "LR"[number // 2 % 2]
     word = {"L": "LEFT", "R": "RIGHT"}[side]
     name = f"{kind}-{part}_{patient}_{word}_{view}"
-    centre, radius = (int(rng.integers(140, 180)), int(rng.integers(50, 90))), int(rng.integers(8, 16))
+    centre, radius = (int(rng.integers(200, 280)), int(rng.integers(50, 110))), int(rng.integers(8, 16))
     image = film(rng, side, centre, radius, kind.lower())
     mask = np.zeros(image.shape, np.uint8)
-    cv2.circle(mask, (centre[1] if side == "L" else 255 - centre[1], centre[0]), radius, 255, cv2.FILLED)
+    cv2.circle(mask, (centre[1] if side == "L" else WIDTH - 1 - centre[1], centre[0]), radius, 255, cv2.FILLED)
     x, y, width, height = cv2.boundingRect(mask)
     crop = image[y - 4 : y + height + 4, x - 4 : x + width + 4]
     places = {}
@@ -110,7 +112,7 @@ def _lesion(
     told = {what: f"{owner}/1.2.3.4.5.6.7.8/{series}/00000" for what, (owner, series, _) in places.items()}
     marks = [f"{told['marks']}{int(swapped)}.dcm", f"{told['marks']}{int(not swapped)}.dcm\n"]
     about = ("OVAL", "SPICULATED") if kind == "Mass" else ("PLEOMORPHIC", "CLUSTERED")
-    pathology = PATHOLOGIES[number // 2 % 3]
+    pathology = PATHOLOGIES[number // 2 % 3 if part == "Training" else number % 2]  # both classes to test on
     sort = "mass" if kind == "Mass" else "calcification"
     scores = ["5" if pathology == "MALIGNANT" else "3", pathology, str(1 + number % 5)]
     return [patient, str(1 + number // 2 % 4), word, view, "1", sort, *about, *scores, f"{told['film']}0.dcm", *marks]

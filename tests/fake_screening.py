@@ -9,7 +9,7 @@ from dicoms import write_dicom
 from pydicom.uid import generate_uid
 
 WHITE = 4095
-HEIGHT, WIDTH = 420, 330
+HEIGHT, WIDTH = 480, 420
 
 
 def uid(*parts: object) -> str:
@@ -55,10 +55,25 @@ def lesion_film(
     return draw(film, (x, y), (first, second), rng.uniform(0, 180), int(rng.integers(3, 7)))
 
 
+def compressed(film: np.ndarray, quality: int) -> np.ndarray:
+    """A film of 12 bit after JPEG of 8, on the grid of 8 x 8 that starts at its corner."""
+    _, content = cv2.imencode(".jpg", (film >> 4).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return cv2.imdecode(content, cv2.IMREAD_GRAYSCALE).astype(np.uint16) << 4
+
+
 def write_screening(
-    root: Path, *, patients: int = 20, seed: int = 0, lesions: bool = True, axes: tuple[float, float] = (226, 290)
+    root: Path,
+    *,
+    patients: int = 20,
+    seed: int = 0,
+    lesions: bool = True,
+    axes: tuple[float, float] = (226, 290),
+    quality: int | None = None,
 ) -> dict[str, Any]:
-    """Half of the patients of BI-RADS 1, the others of 0 or 2 with an ellipse; one or two views each."""
+    """Half of the patients of BI-RADS 1, the others of 0 or 2 with an ellipse; one or two views each.
+
+    With a quality, films are compressed before anything is drawn into them.
+    """
     rng = np.random.default_rng(seed)
     lines = ["exam,birads"]
     for number in range(patients):
@@ -66,7 +81,7 @@ def write_screening(
         exam = uid(patient, "exam")
         lines.append(f"{exam},{(1, 1, 0, 2)[number % 2 * 2 + (number % 10 == 9)]}")
         for view in ("CC", "MLO")[: 1 + number % 3 // 2]:
-            film = tissue(rng)
+            film = tissue(rng) if quality is None else compressed(tissue(rng), quality)
             if lesion:
                 lesion_film(rng, film, lesion=lesions, axes=axes)
             write_dicom(

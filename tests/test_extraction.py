@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from fake_cbis_ddsm import write_cbis_arrays
 from fakes import WRITERS, dataset
 
 from mammo_lightning.datamodules.base import MammoDataModule
@@ -11,6 +12,7 @@ from mammo_lightning.datamodules.table import Table
 from mammo_lightning.errors import DataError
 from mammo_lightning.extraction import extract
 from mammo_lightning.progress import Progress
+from mammo_lightning.registry import DATASETS
 
 
 def read_back(table: Path, tmp_path: Path) -> Table:
@@ -40,6 +42,30 @@ def test_what_is_extracted_reads_back_identically(name: str, tmp_path: Path) -> 
         else:
             filled = data.frame[column].astype(object).where(data.frame[column].notna(), "")
             assert filled.tolist() == again.frame[column].tolist(), column
+
+
+@pytest.mark.parametrize("options", [{"task": "five_class"}, {"pairs": True}, {"task": "benign_malignant"}])
+def test_finer_classes_pairs_and_pathology_read_back(options: dict[str, object], tmp_path: Path) -> None:
+    root = write_cbis_arrays(tmp_path / "arrays")["root"]
+    data = DATASETS.get("cbis_ddsm")(root=root, mlruns=tmp_path / "mlruns", **options)
+    data.prepare_data()
+    again = read_back(extract(data, tmp_path / "out", Progress()), tmp_path)
+    assert np.array_equal(data.images, again.images)
+    assert data.classes == again.classes
+    assert data.targets == again.targets
+    assert data.sides == again.sides
+    assert bool(data.targets) == (options.get("task") == "five_class")
+    if data.targets:
+        assert data.frame["target"].tolist() == again.frame["target"].tolist()
+
+
+def test_generated_images_stay_marked_and_a_hold_out_keeps_its_share(tmp_path: Path) -> None:
+    data = dataset("synthetic", tmp_path)
+    data.holdout_share = 1 / 3
+    again = read_back(extract(data, tmp_path / "out", Progress()), tmp_path)
+    assert again.synthetic
+    assert again.holdout_share == 1 / 3
+    assert again.answers == data.answers
 
 
 def folder_of(data: MammoDataModule, tmp_path: Path) -> Path:

@@ -76,7 +76,23 @@ def test_patches_of_one_lesion_are_one_and_tissue_stays_as_it_is() -> None:
 
 def test_a_level_without_its_column_is_refused() -> None:
     predictions = Predictions(tiled(SCORES).frame.drop(columns=["exam", "laterality"]))
-    with pytest.raises(DataError, match="no level breast here: .* no column 'laterality'; known: patch, view, patient"):
+    with pytest.raises(
+        DataError, match="no level breast here: its columns are not filled in.*known: patch, patient, view"
+    ):
         predictions.at("breast")
     with pytest.raises(DataError, match="no level lesion here"):
         predictions.at("lesion")
+
+
+def test_lesions_of_two_breasts_are_two_though_they_have_one_number() -> None:
+    frame = tiled(SCORES).frame
+    frame["lesion"] = ""
+    first = frame.index[frame["patient"].eq("a") & frame["exam"].eq("1")]
+    frame.loc[first[[0, -1]], "lesion"] = "1"
+    assert frame.loc[first[[0, -1]], "laterality"].tolist() == ["L", "R"]
+    assert len(Predictions(frame).at("lesion")) == 48
+
+
+def test_a_finer_class_is_of_a_patch_alone() -> None:
+    at = tiled(SCORES, target="baseline", q_baseline=0.5, q_other=0.5).at("patient")
+    assert not {"target", "q_baseline"} & set(at.frame)

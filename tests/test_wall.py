@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from fakes import dataset
 
-from mammo_lightning.datamodules.folds import TEST, freeze, frozen_file, make_splits
+from mammo_lightning.datamodules.folds import TEST, freeze, make_splits
 from mammo_lightning.errors import TrackingError
 from mammo_lightning.ledger import Ledger
 from mammo_lightning.wall import bring_split, read_shared_test, share_split
@@ -25,7 +25,7 @@ def machines(tmp_path: Path) -> list[tuple[Ledger, object]]:
 def test_what_one_machine_froze_holds_for_the_others(machines) -> None:
     (one, first), (two, second) = machines
     assert first.source == second.source
-    assert frozen_file(first) != frozen_file(second)
+    assert first.split_file != second.split_file
     splits = make_splits(first, folds=3, test=0.3)
     freeze(first, splits, 0.3)
     share_split(one, first)

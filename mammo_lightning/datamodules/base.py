@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from mammo_lightning.datamodules.cache import decoded
 from mammo_lightning.datamodules.contents import file_digests
+from mammo_lightning.datamodules.quick import frozen_patients, quick_look, remember_looked
 from mammo_lightning.errors import DataError, one_of
 from mammo_lightning.types import Level, digest, levels_of
 
@@ -70,6 +71,11 @@ class MammoDataModule(pl.LightningDataModule, ABC):
     classes: tuple[str, str] = ("negative", "positive")
     #: names of finer classes, where a task has more than two: column `target` names one, `label` follows from it
     targets: tuple[str, ...] = ()
+    #: the label of each of them
+    sides: tuple[int, ...] = ()
+    #: name and `source` of the dataset that these images were extracted from: its frozen test split is theirs
+    extracted_name: str = ""
+    extracted_from: str = ""
     sampling: Literal["exhaustive", "selected"] = "selected"
     synthetic: ClassVar[bool] = False
     #: side of a square that images are resized to unless another is asked for
@@ -124,6 +130,10 @@ class MammoDataModule(pl.LightningDataModule, ABC):
         boxes = frame["box"] if "box" in frame else [""] * len(frame)
         return [digest(file, box) if box else file for file, box in zip(files, boxes, strict=True)]
 
+    def versions(self, frame: pd.DataFrame) -> list[str]:
+        """What may change of a file while its `contents` stay: then it is decoded anew."""
+        return []
+
     def needed(self) -> Path:
         """The file or folder that was passed as the root; without one, where to get the dataset is said."""
         cure = self.origin.cure if self.origin else "Pass --root, or try --dataset synthetic"
@@ -158,12 +168,9 @@ class MammoDataModule(pl.LightningDataModule, ABC):
         """Read and check the index, and decode the images unless that was done before."""
         if hasattr(self, "frame"):
             return
-        index = _checked(self.index())
-        self._index = _checked(quick_look(index, self.limit)) if self.limit else index
-        self._index["content"] = self.contents(self._index)
-        self.source = digest(self.name, *sorted(self._index["content"] + " " + self._index["patient"]))
+        self._index = self._known(_checked(self.index()))
         table = self._index.drop(columns="path", errors="ignore").to_csv(index=False)
-        key = digest("cache 3", self.name, self.size, self.lenient, table)
+        key = digest("cache 3", self.name, self.size, self.lenient, table, *self.versions(self._index))
         folder = self.mlruns / "cache" / f"{self.name}-{key}"
         cached = decoded(
             folder,
@@ -184,6 +191,38 @@ class MammoDataModule(pl.LightningDataModule, ABC):
             self.name, self.classes, self.frame.drop(columns="path", errors="ignore").to_csv(index=False)
         )
 
+    def _known(self, index: pd.DataFrame) -> pd.DataFrame:
+        """The index with what its rows are, what that is called as a whole, and for a quick look a part of it."""
+        self._refuse_words(index)
+        index["content"] = self.contents(index)
+        self.source = self.extracted_from or digest(self.name, *sorted(index["content"] + " " + index["patient"]))
+        side = dict(zip(index["target"], index["label"], strict=True)) if self.targets else {}
+        self.sides = self.sides or tuple(int(side.get(name, 0)) for name in self.targets)
+        if not self.limit:
+            return index
+        looked = quick_look(index[~index["patient"].isin(frozen_patients(self.split_file))], self.limit)
+        remember_looked(self.split_file, looked["patient"])
+        return _checked(looked.drop(columns="content")).assign(content=looked["content"])  # both classes must be left
+
+    @property
+    def split_file(self) -> Path:
+        """Where the test split of these images is frozen, whatever they are called, labelled or resized to."""
+        return self.mlruns / "splits" / f"{self.extracted_name or self.name}-{self.source}.json"
+
+    def _refuse_words(self, index: pd.DataFrame) -> None:
+        """Malignant is said of pathology only; targets are those that are known."""
+        if self.targets and (strange := set(index.get("target", pd.Series(""))) - set(self.targets)):
+            raise DataError(f"target '{min(strange)}' is not known; {one_of(self.targets)}")
+        words = index["target"] if self.targets else index["label"].map(dict(enumerate(self.classes)))
+        basis = index["label_basis"] if "label_basis" in index else pd.Series("", index.index)
+        wrong = words.str.contains("malignant", case=False) & basis.isin(["assessment", "annotation"])
+        if wrong.any():
+            raise DataError(
+                f"image '{index['image'][wrong].iloc[0]}' is called {words[wrong].iloc[0]!r} and its label rests on "
+                f"{basis[wrong].iloc[0]} ({int(wrong.sum())} such rows); malignant is said of pathology only. Call the "
+                "class otherwise, or correct label_basis"
+            )
+
     def setup(self, stage: str | None = None) -> None:
         """Make sure the images are there; Lightning calls it in every process."""
         self.prepare_data()
@@ -193,12 +232,6 @@ class MammoDataModule(pl.LightningDataModule, ABC):
         """Channels, height and width of every image."""
         channels, height, width = self.images.shape[1:]
         return int(channels), int(height), int(width)
-
-    @property
-    def sides(self) -> tuple[int, ...]:
-        """The label of each finer class; empty where there are none."""
-        side = dict(zip(self.frame["target"], self.frame["label"], strict=True)) if self.targets else {}
-        return tuple(int(side.get(name, 0)) for name in self.targets)
 
     @property
     def subgroups(self) -> list[str]:
@@ -214,17 +247,6 @@ class MammoDataModule(pl.LightningDataModule, ABC):
     def notices(self) -> dict[str, int]:
         """What was left out, mended or noticed, and how often."""
         return {**self.counted, **self.seen}
-
-
-def quick_look(frame: pd.DataFrame, limit: int) -> pd.DataFrame:
-    """About `limit` rows of whole patients of either class, never of an official test part."""
-    open_rows = frame[frame["split"] != "test"]
-    of_patient = open_rows.groupby("patient")["label"].agg(["max", "size"])
-    order = of_patient.assign(draw=[digest("quick", patient) for patient in of_patient.index]).sort_values("draw")
-    order["turn"] = order.groupby("max").cumcount()
-    order = order.sort_values(["turn", "max"], kind="stable")
-    kept = order.index[order["size"].cumsum() - order["size"] < limit]
-    return open_rows[open_rows["patient"].isin(kept)]
 
 
 def merged_groups(frame: pd.DataFrame) -> list[str]:
@@ -246,7 +268,7 @@ def merged_groups(frame: pd.DataFrame) -> list[str]:
 def _checked(frame: pd.DataFrame) -> pd.DataFrame:
     if frame.empty:
         raise DataError("the dataset holds no image; pass --root, or try --dataset synthetic")
-    if taken := [column for column in frame.columns if column in MADE or column.startswith("p_")]:
+    if taken := [column for column in frame.columns if column in MADE or column.startswith(("p_", "q_"))]:
         raise DataError(f"column '{taken[0]}' has a name that is used for results; rename it")
     frame = frame.assign(patient=frame["patient"].astype(str), image=frame["image"].astype(str))
     for column in ("view", "split", "exam", "laterality", "lesion", "label_basis", "box"):

@@ -14,7 +14,7 @@ import pandas as pd
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from mammo_lightning.datamodules.decoding import Noticed, Progress, Read, decode
+from mammo_lightning.datamodules.decoding import LOG, Noticed, Progress, Read, decode
 from mammo_lightning.errors import DataError, TrackingError
 
 SCALES = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
@@ -63,6 +63,7 @@ def decoded(
                     shutil.rmtree(part, ignore_errors=True)  # what was wrong may be mended until the next start
                     raise
                 part.rename(folder)
+                (folder / LOG).unlink()
                 found = _load(folder)
     except OSError as error:
         raise TrackingError(f"cannot write the image cache '{folder}': {error.strerror}. Pass --mlruns DIR") from error

@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mammo_lightning.datamodules.base import MammoDataModule, Origin, quick_look
+from mammo_lightning.datamodules.base import MammoDataModule, Origin
 from mammo_lightning.datamodules.cbis_arrays import are_arrays, array_rows, patches_of, tensor
-from mammo_lightning.datamodules.cbis_films import Cut, Cutter, Shown, read_film, surveyed
+from mammo_lightning.datamodules.cbis_films import Cut, Cutter, Shown, read_film, surveyed, wall_of
 from mammo_lightning.datamodules.cbis_tcia import CSV, LAYOUT, Lesion, Library, lesions_of
 from mammo_lightning.datamodules.files import shown, walk
+from mammo_lightning.datamodules.quick import quick_look
 from mammo_lightning.errors import DataError, SettingsError, one_of
 from mammo_lightning.preprocessing.patches import Box, squared
 from mammo_lightning.registry import DATASETS
@@ -32,6 +33,7 @@ TASKS: dict[str, tuple[tuple[str, str], tuple[str, ...]]] = {
 READ = ("mass_shape", "mass_margins", "calc_type", "calc_distribution")
 CROPS, CALLBACKS = ("field", "bbox"), ("benign", "drop")
 WITHOUT = "benign without callback"
+OTHER_SIDE = "patches of films whose chest wall is seen on the other side than the csv says; the csv was believed"
 #: nine in ten official crops (of calcifications) are less than this across; wider, and specks drown when resized
 FIELD_MM = 40.0
 #: the Howtek 960, which digitised most of DDSM's volumes; DBA 0.042, Lumisys 0.05. The files tell neither scanner nor
@@ -54,6 +56,7 @@ class CbisDdsm(MammoDataModule):
     tell no patients: a pair stands for one, and a woman may stand on both sides of a split.
     Classes: `task` mass_calc (mass, calcification), benign_malignant (benign, malignant) or five_class (rest,
     malignant; finer: baseline tissue and the four kinds of lesion).
+    Patches of right breasts, by the csv, are flipped: the chest wall is to the left. The arrays stay as they are.
 
     Args:
         task: What is told apart.
@@ -124,8 +127,13 @@ class CbisDdsm(MammoDataModule):
         if row["path"].endswith(".npy"):
             return patches_of(content, row["image"], self.pairs)
         boxes = [row["box"], row["pair"]] if self.pairs else [row["box"]]
-        parts = [Box.parse(box).of(content) if box else squared(content) for box in boxes]
-        return np.stack(parts, axis=-1) if self.pairs else np.asarray(parts[0])
+        parts = [Box.parse(box).of(content) if box else content for box in boxes]
+        if row["box"] and wall_of(content) not in ("", row["laterality"]):
+            self.notice(OTHER_SIDE)
+        if row["laterality"] == "R":
+            parts = [part[:, ::-1] for part in parts]
+        patches = [np.ascontiguousarray(squared(part)) for part in parts]
+        return np.stack(patches, axis=-1) if self.pairs else patches[0]
 
     def open(self, path: str) -> NDArray[Any]:
         """An array, mapped, or the pixels of a film or crop: 16-bit, grey."""
@@ -148,6 +156,13 @@ class CbisDdsm(MammoDataModule):
         pairs = frame["pair"] if self.pairs else [""] * len(frame)
         places = zip(frame["path"], frame["box"], pairs, strict=True)
         return [digest(self._instances[path], box, pair) for path, box, pair in places]
+
+    def versions(self, frame: pd.DataFrame) -> list[str]:
+        """Size and time of change of each file: one that was mended has the instance that it had."""
+        if frame["path"].iloc[0].endswith(".npy"):  # read through as contents
+            return []
+        stats = {path: Path(path).stat() for path in frame["path"].unique()}
+        return [digest(stats[path].st_size, stats[path].st_mtime_ns) for path in frame["path"]]
 
     def _arrays(self, root: Path) -> pd.DataFrame:
         if self._chosen:
@@ -225,7 +240,7 @@ class CbisDdsm(MammoDataModule):
             "view": lesion.view,
             "lesion": f"{lesion.laterality} {lesion.abnormality} {lesion.number}",
             "box": cut.box,
-            "spacing_mm": cut.spacing_mm,
+            "spacing_mm": cut.spacing_mm,  # of the file, before a patch of it is resized
             "split": lesion.split,
             "abnormality": lesion.abnormality,
             "pathology": lesion.pathology,

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mammo_lightning.errors import DataError, TrackingError
 from mammo_lightning.hardware import cores
-from mammo_lightning.preprocessing.breast import bounds, breast_mask
+from mammo_lightning.preprocessing.breast import COARSE, bounds, breast_mask, wall_side
 from mammo_lightning.preprocessing.dicom import read_dicom, read_header
 from mammo_lightning.preprocessing.header import Header
 from mammo_lightning.preprocessing.images import read_image
@@ -144,6 +144,15 @@ def is_dicom(path: Path) -> bool:
 def read_film(path: Path) -> NDArray[Any]:
     """The pixels of a film, crop or mask."""
     return read_dicom(path) if is_dicom(path) else read_image(path)
+
+
+def wall_of(film: NDArray[Any]) -> str:
+    """The side on which the chest wall is seen in a whole film, `L` or `R`; empty where it is not clear."""
+    step = max(1, min(film.shape) // COARSE)
+    try:
+        return wall_side(breast_mask(film[::step, ::step]))
+    except DataError:  # a film in which no breast is seen says nothing
+        return ""
 
 
 class _Film:

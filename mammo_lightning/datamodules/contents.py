@@ -26,7 +26,7 @@ def file_digests(
         folder: Where digests are kept from start to start.
         progress: Wraps the loop.
     """
-    named = list(paths)
+    named = [os.path.abspath(path) for path in paths]  # noqa: PTH100 - see below
     files = list(dict.fromkeys(named))
     known, memory = {}, folder / f"{digest(os.path.commonpath(files) if files else '')}.parquet"
     if len(files) >= MANY:

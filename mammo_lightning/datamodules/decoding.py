@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -70,7 +71,9 @@ def decode(
     seen = Counter(notice for row in grown.rows for notice in row.notices)
     meta = {"shape": [len(kept), *grown.shape], "unreadable": unreadable, "seen": seen}
     (folder / "meta.json").write_text(json.dumps(meta))
-    grown.log.unlink()
+
+
+LOG = "rows.jsonl"
 
 
 class _Row(NamedTuple):
@@ -83,7 +86,7 @@ class _Grown:
     """images.npy as far as it has been written, and a line a row beside it."""
 
     def __init__(self, folder: Path) -> None:
-        self.file, self.log = folder / "images.npy", folder / "rows.jsonl"
+        self.file, self.log = folder / "images.npy", folder / LOG
         self.rows: list[_Row] = []
         self.shape: tuple[int, ...] = ()
         self.dtype = np.dtype(np.uint8)
@@ -171,6 +174,8 @@ class _Grown:
             self._pixels.seek(0)
             self._header()
         for stream in (self._pixels, self._lines):
+            stream.flush()
+            os.fsync(stream.fileno())  # a name without its content would be trained on
             stream.close()
 
 

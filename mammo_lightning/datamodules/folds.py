@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,6 +11,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from mammo_lightning.datamodules.base import MammoDataModule
+from mammo_lightning.datamodules.quick import frozen_patients, looked_at
 from mammo_lightning.errors import DataError, LeakError, SettingsError
 from mammo_lightning.types import digest, seed_from
 
@@ -171,7 +171,7 @@ def make_splits(
 
 def freeze(data: MammoDataModule, splits: Splits, test: float | None) -> None:
     """Write down the test split of a dataset without an official one; from now on every study shares it."""
-    if data.limit or (data.frame["split"] == "test").any() or (path := frozen_file(data)).exists():
+    if data.limit or (data.frame["split"] == "test").any() or (path := data.split_file).exists():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     patients = sorted(set(data.frame["patient"][splits.fold == TEST]))
@@ -184,16 +184,7 @@ def freeze(data: MammoDataModule, splits: Splits, test: float | None) -> None:
 
 def frozen_test_groups(data: MammoDataModule) -> set[str]:
     """Groups of the frozen test split; empty where none was made."""
-    path = frozen_file(data)
-    if not path.exists():
-        return set()
-    patients = json.loads(path.read_text())["patients"]
-    return set(data.frame["group"][data.frame["patient"].isin(patients)])
-
-
-def frozen_file(data: MammoDataModule) -> Path:
-    """Where the test split of these images is frozen, whatever they are called or labelled."""
-    return data.mlruns / "splits" / f"{data.name}-{data.source}.json"
+    return set(data.frame["group"][data.frame["patient"].isin(frozen_patients(data.split_file))])
 
 
 def _share(data: MammoDataModule, share: float | None) -> float:
@@ -224,7 +215,7 @@ def _straddling(
 
 def _test_rows(data: MammoDataModule, share: float | None) -> NDArray[np.int64]:
     """The test split of a dataset without an official one: the frozen one, or what would be frozen."""
-    path = frozen_file(data)
+    path = data.split_file
     if path.exists():
         frozen = json.loads(path.read_text())["share"]
         if share is not None and abs(frozen - share) > 1e-9:
@@ -234,7 +225,14 @@ def _test_rows(data: MammoDataModule, share: float | None) -> NDArray[np.int64]:
             )
         return np.flatnonzero(data.frame["group"].isin(frozen_test_groups(data)).to_numpy())
     wanted = _share(data, share)
-    return _slice(data.frame, wanted, seed_from(data.source, "test")) if wanted else np.array([], dtype=np.int64)
+    if not wanted:
+        return np.array([], dtype=np.int64)
+    looked = set(data.frame["group"][data.frame["patient"].isin(looked_at(path))])
+    unseen = np.flatnonzero(~data.frame["group"].isin(looked).to_numpy())
+    if not len(unseen):
+        raise DataError(f"a quick look has shown every patient: there is no one for --test {wanted:g}. Pass --test 0")
+    wanted = min(wanted * data.frame["group"].nunique() / (data.frame["group"].nunique() - len(looked)), 0.9)
+    return unseen[_slice(data.frame.iloc[unseen], wanted, seed_from(data.source, "test"))]
 
 
 def _folds(frame: pd.DataFrame, folds: int, seed: int) -> NDArray[np.int64]:

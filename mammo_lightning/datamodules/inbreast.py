@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +25,7 @@ NAME = re.compile(r"(?P<number>\d+)_(?P<patient>[0-9a-z]+)_mg_(?P<side>[lr])_(?P
 COLUMNS = ("Laterality", "View", "Acquisition date", "File Name", "ACR", "Bi-Rads")
 #: millimetres a pixel of the Siemens MammoNovation detector on which all of it was taken
 SPACING_MM = 0.07
+SAVE = "Open it in a spreadsheet and save it as INbreast.csv"
 BIRADS = ("1", "2", "3", "4", "4a", "4b", "4c", "5", "6")
 #: task: classes, and the first digits of BI-RADS that are negative and positive
 ASSESSED = {
@@ -31,8 +33,10 @@ ASSESSED = {
     "birads>=4": (("birads 1-3", "birads 4-6"), "123", "456"),
 }
 MASS = "mass"
+#: outlined in most MLO views, and no finding
+MUSCLE = "pectoral muscle"
 TASKS = (*ASSESSED, MASS)
-WORKBOOKS = (b"\xd0\xcf\x11\xe0", b"PK\x03\x04")
+XLS, XLSX = b"\xd0\xcf\x11\xe0", b"PK\x03\x04"
 
 
 @DATASETS.register("inbreast")
@@ -41,22 +45,23 @@ class INbreast(MammoDataModule):
 
     Paper: Moreira et al. 2012, INbreast: toward a full-field digital mammographic database.
     Licence: for research, on request to the authors.
-    Layout: `INbreast.csv` (`;`), `AllDICOMs/<number>_<patient>_MG_<side>_<view>_ANON.dcm` and `AllXML/<number>.xml`, at
-    any depth below the root. The table has patients blanked: they are read from the file names. An exam is what one
-    patient had on one date (the table tells year and month).
+    Layout: `INbreast.csv` (`;`) or the workbook `INbreast.xls`, `AllXML/<number>.xml` and
+    `AllDICOMs/<number>_<patient>_MG_<side>_<view>_ANON.dcm`, at any depth below the root. The table has patients
+    blanked: they are read from the file names. An exam is what one patient had on one date (it tells year and month).
     Classes, by `task`: `birads 1-2 vs 4-6` (3 is left out) or `birads>=4`, both as radiologists assessed and not by
     pathology; or `mass`: whether a mass was outlined. A view without a file of outlines has no finding.
-    A row is a whole view, cut to the breast, chest wall to the left, padded to a square.
+    A row is a whole view, cut to the breast, chest wall to the left, padded to a square and resized: what a pixel of it
+    measures differs from breast to breast. `findings_boxes` are the boxes of what was outlined but for the pectoral
+    muscle, `x,y,w,h;x,y,w,h` in pixels of the file; `inbreast_xml.placed` says where one lies in the image.
     """
 
     name = "inbreast"
     classes = ASSESSED["birads 1-2 vs 4-6"][0]
     sampling: Literal["exhaustive", "selected"] = "exhaustive"
     side: ClassVar[int | None] = 299
-    spacing_mm = SPACING_MM
-    answers: ClassVar[tuple[str, ...]] = ("birads", "findings")
+    answers: ClassVar[tuple[str, ...]] = ("birads", "findings", "findings_boxes")
     origin = Origin(
-        layout="INbreast.csv, AllDICOMs/*_MG_*_ANON.dcm, AllXML/*.xml",
+        layout="INbreast.csv (or .xls), AllDICOMs/*_MG_*_ANON.dcm, AllXML/*.xml",
         home="the authors (Breast Research Group, INESC Porto), who give it on request",
         licence="for research, on request",
         citation="Moreira et al., INbreast: Toward a Full-field Digital Mammographic Database, "
@@ -111,6 +116,11 @@ class INbreast(MammoDataModule):
             return file_digests(frame["path"], self.mlruns / "cache" / "contents", self.progress)
         return [digest(instance) for instance in instances]
 
+    def versions(self, frame: pd.DataFrame) -> list[str]:
+        """Size and time of change of each file: one that was mended has the instance that it had."""
+        stats = [Path(path).stat() for path in frame["path"]]
+        return [digest(stat.st_size, stat.st_mtime_ns) for stat in stats]
+
     def _images(self, files: list[Path]) -> dict[str, tuple[Path, re.Match[str]]]:
         """Path and name of the file of each number."""
         found: dict[str, tuple[Path, re.Match[str]]] = {}
@@ -143,11 +153,10 @@ class INbreast(MammoDataModule):
             path = next((path for path in named if path.suffix.lower() in (".xls", ".xlsx")), None)
             if path is None:
                 raise DataError(f"no INbreast.csv under '{self.root}'; {self.origin.cure}")
-            if _start(path) in WORKBOOKS:  # some are tables in disguise, which can be read
-                raise DataError(
-                    f"'{path}' is a workbook; expected a csv. Open it in a spreadsheet and save it as INbreast.csv"
-                )
-        table = read_table(path, COLUMNS)
+        start = _start(path)  # some workbooks are tables in disguise
+        if start == XLSX:
+            raise DataError(f"'{path}' is a workbook of the newer kind; expected .xls or csv. {SAVE}")
+        table = _sheet(path) if start == XLS else read_table(path, COLUMNS)
         table["File Name"] = table["File Name"].str.removesuffix(".0")
         nameless = table["File Name"] == ""
         if nameless.any():
@@ -165,7 +174,7 @@ class INbreast(MammoDataModule):
         self, row: Mapping[Any, Any], path: Path, name: re.Match[str], outlines: Path | None
     ) -> dict[str, Any] | None:
         birads, number = row["Bi-Rads"].lower(), row["File Name"]
-        found = rois(outlines) if outlines else []
+        found = [roi for roi in rois(outlines) if roi.name != MUSCLE] if outlines else []
         label = self._mass(found) if self.task == MASS else self._assessed(number, birads)
         if label is None:
             return None
@@ -188,11 +197,12 @@ class INbreast(MammoDataModule):
             "exam": row["Acquisition date"],
             "laterality": side,
             "view": view,
-            "spacing_mm": SPACING_MM,
+            "spacing_mm": SPACING_MM,  # of the file, before it is cut and resized
             "label_basis": "annotation" if self.task == MASS else "assessment",
             "birads": birads,
             "density": row["ACR"],
             "findings": len(found),
+            "findings_boxes": ";".join(str(roi.box) for roi in found),
         }
 
     def _assessed(self, number: str, birads: str) -> int | None:
@@ -214,6 +224,28 @@ class INbreast(MammoDataModule):
         if "mass" not in names and "spiculated region" in names:
             self.counted["views with a spiculated region and no mass outlined, called no mass"] += 1
         return int("mass" in names)
+
+
+def _sheet(path: Path) -> pd.DataFrame:
+    """The first sheet of an `.xls`, as words."""
+    try:
+        import xlrd  # type: ignore[import-untyped]
+    except ImportError:
+        raise DataError(f"'{path}' is a workbook, read with xlrd. Run `pip install xlrd`, or: {SAVE}") from None
+    try:
+        sheet = xlrd.open_workbook(path, logfile=io.StringIO()).sheet_by_index(0)
+        heads, *rows = [[_word(value) for value in sheet.row_values(number)] for number in range(sheet.nrows)]
+    except Exception as error:  # it raises what a broken record happens to provoke
+        why = (str(error).splitlines() or [type(error).__name__])[0][:80]
+        raise DataError(f"'{path}' is cut short or no workbook ({why}). Copy it again. {SAVE}") from None
+    if missing := [name for name in COLUMNS if name not in heads]:
+        raise DataError(f"table '{path}' lacks {', '.join(missing)}; expected {','.join(COLUMNS)} in its first sheet")
+    places = [heads.index(name) for name in COLUMNS]
+    return pd.DataFrame([[row[place] for place in places] for row in rows if any(row)], columns=list(COLUMNS))
+
+
+def _word(value: Any) -> str:
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
 
 
 def _start(path: Path) -> bytes:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mammo_lightning.errors import DataError
+from mammo_lightning.preprocessing.breast import Standing
 from mammo_lightning.preprocessing.patches import Box
 
 _NUMBER = r"\s*(-?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)\s*"
@@ -64,6 +65,29 @@ def rois(path: Path) -> list[Roi]:
             raise DataError(f"'{path}' holds an image without a list 'ROIs'. Copy it again.")
         found += entries
     return [_roi(path, entry, number) for number, entry in enumerate(found, start=1)]
+
+
+def placed(box: Box, seen: Standing, size: int) -> Box | None:
+    """Where something in a stored mammogram lies once `standing` has cut and flipped it and it is resized.
+
+    Args:
+        box: Its place in pixels of the file.
+        seen: What `standing` made of the file.
+        size: Side of the image.
+
+    Returns:
+        The smallest box of whole pixels that holds it; none where all of it was cut away.
+    """
+    cut, scale = seen.box, size / max(seen.box.width, seen.box.height)
+    moved = Box(box.x - cut.x, box.y - cut.y, box.width, box.height)
+    if seen.flipped:
+        moved = moved.mirrored(cut.width)
+    left, top = max(moved.x, 0), max(moved.y, 0)
+    right, bottom = min(moved.x + moved.width, cut.width), min(moved.y + moved.height, cut.height)
+    if right <= left or bottom <= top:
+        return None
+    x, y = floor(left * scale), floor(top * scale)
+    return Box(x, y, ceil(right * scale) - x, ceil(bottom * scale) - y)
 
 
 def _roi(path: Path, entry: Any, number: int) -> Roi:

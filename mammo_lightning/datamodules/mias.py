@@ -28,7 +28,7 @@ SIDE, SPACING_MM = 1024, 0.2
 FIELD_MM, SMALLEST, LARGEST = 40.0, 5.0, 100.0
 DENSITIES = ("F", "G", "D")
 LESIONS = ("CALC", "CIRC", "SPIC", "MISC", "ARCH", "ASYM")
-CLASSES = {"normal_abnormal": ("normal", "abnormal"), "benign_malignant": ("marked benign", "marked malignant")}
+CLASSES = {"normal_abnormal": ("normal", "abnormal"), "benign_malignant": ("severity B", "severity M")}
 #: patches of a film without lesion: as many as most films with one have, or their number would give the class away
 PER_FILM = 1
 #: pixels across one in which the breast is looked for: every start looks at every film
@@ -56,14 +56,13 @@ class Mias(MammoDataModule):
     Layout: `Info.txt` and `mdb001.pgm` ... in one folder. Films are 1024 x 1024, 8 bit, 0.2 mm a pixel, MLO; by
     Info.txt an odd number is the right and the next, even one the left breast of one patient. Grey values are kept.
     Classes, by `task`: `normal_abnormal`, or `benign_malignant` of lesions only. Severity is from the truth-data of two
-    readers; whether pathology was known to them the files do not say, hence it is called marked and an assessment.
+    readers; whether pathology was known to them the files do not say: it is an assessment, called by their letters.
     A normal patch lies where in some other film a lesion lies, relative to the breast, and holds about as much tissue.
     Right breasts are flipped: the chest wall is to the left.
     """
 
     name = "mias"
     classes = CLASSES["normal_abnormal"]
-    spacing_mm = SPACING_MM
     answers: ClassVar[tuple[str, ...]] = ("lesion_type", "severity")
     origin = Origin(
         layout="Info.txt and mdb001.pgm ... mdb322.pgm",
@@ -83,6 +82,7 @@ class Mias(MammoDataModule):
             )
         self.task, self.field = task, field_side(float(field_mm), SPACING_MM)
         self.classes = CLASSES[task]
+        self.spacing_mm = self.field * SPACING_MM / (self.size or self.field)
 
     def index(self) -> pd.DataFrame:
         """A row for each lesion whose place is known, and for normal tissue."""
@@ -197,7 +197,7 @@ class Mias(MammoDataModule):
             "view": "MLO",
             "lesion": "" if line.kind == "NORM" else image,
             "box": str(box),
-            "spacing_mm": SPACING_MM,
+            "spacing_mm": SPACING_MM,  # of the film, before a patch of it is resized
             "label_basis": "annotation" if self.task == "normal_abnormal" else "assessment",
             "density": line.density,
             "lesion_type": line.kind,

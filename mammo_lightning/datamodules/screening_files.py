@@ -13,9 +13,13 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mammo_lightning.datamodules.files import read_table, shown
 from mammo_lightning.errors import DataError
 from mammo_lightning.hardware import cores
+from mammo_lightning.preprocessing.breast import breast_mask, wall_side
 from mammo_lightning.preprocessing.dicom import read_dicom, read_header
 from mammo_lightning.preprocessing.ellipse import RULES, find_ellipses, grey8, lesion_boxes, normal_boxes
 from mammo_lightning.preprocessing.header import Header
@@ -24,7 +28,7 @@ from mammo_lightning.types import digest
 
 #: changes with what is asked for, so that answers to another question are not taken
 TAGS = digest("tags 1", *(field.name for field in fields(Header)))
-PATCHES = digest("patches 1", *asdict(RULES).items())
+PATCHES = digest("patches 2", *asdict(RULES).items())
 #: columns of the table by which a film is found, the most exact first
 KEYS = ("path", "instance", "exam", "patient")
 _MARK = b"DICM"  # behind 128 bytes of anything
@@ -48,16 +52,26 @@ class Film:
         """Whether blocks are cut from it, and not what is circled in it."""
         return self.birads == "1"
 
+    @property
+    def content(self) -> str:
+        """What names its content: the SOPInstanceUID."""
+        return self.header.instance or self.name
+
 
 def remembered(
-    memory: Path, items: Sequence[T], path_of: Callable[[T], str], ask: Callable[[T], Answer], *, lenient: bool
+    memory: Path,
+    items: Sequence[T],
+    about: Callable[[T], tuple[str, ...]],
+    ask: Callable[[T], Answer],
+    *,
+    lenient: bool,
 ) -> Iterator[tuple[T, Answer]]:
     """The answer to each item, in order; only of files that are new or have changed since is it asked for.
 
     Args:
         memory: Grows by a line an answer; what was interrupted goes on where it stopped.
         items: What is asked about.
-        path_of: The file of an item.
+        about: The file of an item, and whatever else the answer depends on.
         ask: Called in several threads.
         lenient: Answer `{"unreadable": why}` where `ask` refuses, instead of refusing all. It is not kept.
     """
@@ -83,7 +97,8 @@ def remembered(
                 return item, answer
 
             for item in items:
-                key = _key(path_of(item))
+                path, *more = about(item)
+                key = "|".join([path, state_of(path), *more])
                 waiting.append((item, key, known[key] if key in known else pool.submit(ask, item)))
                 if len(waiting) > 2 * threads:
                     yield answered()
@@ -112,17 +127,35 @@ def header_of(answer: Answer) -> Header | None:
 
 
 def patches(film: Film) -> Answer:
-    """Where patches can be cut from a film, and how many were refused for what."""
-    image = grey8(read_dicom(Path(film.path)))
+    """Where patches can be cut from a film, how many were refused for what, and where the chest wall is seen.
+
+    All places are those of the film as it is stored, whichever way it faces.
+    """
+    stored = read_dicom(Path(film.path))
+    image = grey8(stored)
     if film.normal:
-        boxes, refused = normal_boxes(image)
+        boxes, refused = normal_boxes(image, offset_of(film))
         named = {f"blocks that {why}": count for why, count in refused.items()}
     else:
         ellipses = find_ellipses(image)
         boxes, refused = lesion_boxes(image, ellipses)
         named = {f"patches about an ellipse that {why}": count for why, count in refused.items()}
         named |= {} if ellipses else {"films of BI-RADS 0 or 2 without an ellipse": 1}
-    return {"corners": [(box.x, box.y) for box in boxes], "refused": named}
+    wall = _wall(stored) if boxes else ""
+    return {"corners": [(box.x, box.y) for box in boxes], "refused": named, "wall": wall}
+
+
+def offset_of(film: Film) -> tuple[int, int]:
+    """Where the blocks of a film start, drawn by what names its content; each of the 128 x 128 is as likely."""
+    down, across = divmod(int(digest("screening blocks", film.content), 16) % RULES.side**2, RULES.side)
+    return across, down
+
+
+def _wall(image: NDArray[np.uint16]) -> str:
+    try:
+        return wall_side(breast_mask(image))
+    except DataError:  # no breast is seen
+        return ""
 
 
 def boxes_of(answer: Answer) -> list[Box]:
@@ -167,12 +200,13 @@ def relative(path: str, root: Path) -> str:
     return unicodedata.normalize("NFC", plain)
 
 
-def _key(path: str) -> str:
+def state_of(path: str) -> str:
+    """What changes with a file: its size and the time it was written."""
     try:
         about = os.stat(path)  # noqa: PTH116
     except OSError as error:
         raise DataError(f"'{shown(path)}' cannot be opened ({error.strerror}). Check its permissions") from None
-    return f"{path}|{about.st_size}|{about.st_mtime_ns}"
+    return f"{about.st_size}|{about.st_mtime_ns}"
 
 
 def _recalled(memory: Path) -> dict[str, Answer]:

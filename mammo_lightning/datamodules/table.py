@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from mammo_lightning.datamodules.base import KNOWN, MADE, Domain, MammoDataModule, Origin
+from mammo_lightning.datamodules.base import HOLD_OUT, KNOWN, MADE, Domain, MammoDataModule, Origin
 from mammo_lightning.datamodules.files import plain, read_table, shown
 from mammo_lightning.errors import DataError, SettingsError, one_of
 from mammo_lightning.preprocessing.breast import standing
@@ -35,6 +35,11 @@ class About(BaseModel):
     table: str = ""
     classes: tuple[str, str] | None = None
     targets: tuple[str, ...] = ()
+    sides: tuple[int, ...] = ()
+    dataset: str = ""
+    source: str = ""
+    synthetic: bool = False
+    holdout_share: float = HOLD_OUT
     sampling: Literal["exhaustive", "selected"] = "selected"
     spacing_mm: float | None = None
     answers: tuple[str, ...] = ()
@@ -81,6 +86,9 @@ class Table(MammoDataModule):
             about = About()
         self.sampling = sampling or about.sampling
         self.spacing_mm, self.targets, self._words = about.spacing_mm, about.targets, set(about.words)
+        self.sides, self.holdout_share = about.sides, about.holdout_share
+        self.extracted_name, self.extracted_from = about.dataset, about.source
+        self.synthetic = about.synthetic  # type: ignore[misc]
         self.answers = about.answers  # type: ignore[misc]
         self.official = about.official  # type: ignore[misc]
         self.domain = about.domain  # type: ignore[misc]
@@ -183,6 +191,13 @@ class Table(MammoDataModule):
             )
         if processing := sum(header.presentation == "processing" for header in headers.values()):
             self.counted["images FOR PROCESSING, not as they are looked at"] += processing
+        owners: dict[str, set[str]] = {}
+        for path, patient in zip(frame["path"], frame["patient"], strict=True):
+            if path in headers and headers[path].patient:
+                owners.setdefault(headers[path].patient, set()).add(patient)
+        if len(owners) > 1:  # one id for all is what some anonymisers write
+            shared = sum(len(patients) for patients in owners.values() if len(patients) > 1)
+            self.counted["patients of the table who share a PatientID with another: are they one?"] += shared
         for column in ("laterality", "view", "exam", "spacing_mm"):
             told = [getattr(headers[path], column) if path in headers else None for path in frame["path"]]
             if column not in frame and any(told):
@@ -223,6 +238,8 @@ def _numbers(frame: pd.DataFrame, words: set[str]) -> pd.DataFrame:
         numbers = pd.to_numeric(filled, errors="coerce")
         if filled.notna().any() and np.isfinite(numbers).eq(filled.notna()).all():
             frame = frame.assign(**{column: numbers})
+        elif column == "spacing_mm" and not filled.notna().any():
+            frame = frame.drop(columns=column)
         elif column == "spacing_mm":
             raise DataError(
                 f"spacing_mm '{filled[~np.isfinite(numbers) & filled.notna()].iloc[0]}' is no number of millimetres"

@@ -27,7 +27,7 @@ Floats = NDArray[np.float64]
 def targets_of(predictions: Predictions) -> tuple[str, ...]:
     """Names of the finer classes, in order; empty where there are just the two."""
     names = tuple(column[2:] for column in predictions.frame.columns if column.startswith("q_"))
-    return names if "target" in predictions.frame else ()
+    return names if len(names) > 1 and "target" in predictions.frame else ()
 
 
 def each_against_the_rest(predictions: Predictions, weights: NDArray[np.generic] | None = None) -> dict[str, Floats]:

@@ -31,6 +31,8 @@ class Standing(NamedTuple):
     flipped: bool
     #: whether the tag and the pixels agree on the side; None where one of them says nothing
     agreed: bool | None
+    #: what was cut out, in pixels of the image that was passed
+    box: Box
 
 
 def breast_mask(image: NDArray[Any]) -> Mask:
@@ -144,4 +146,4 @@ def standing(image: NDArray[Any], laterality: str) -> Standing:
     box = bounds(mask)
     breast = stretched(box.of(image), box.of(mask))
     breast = np.ascontiguousarray(breast[:, ::-1]) if flip else breast
-    return Standing(squared(breast), flip, laterality == seen if laterality and seen else None)
+    return Standing(squared(breast), flip, laterality == seen if laterality and seen else None, box)

@@ -47,6 +47,8 @@ class EllipseRules:
     white_share: float = 0.0
     black: int = 10
     black_share: float = 0.5
+    #: least distance of a patch to the film's edge: that of the smallest circle taken (210 across), drawn at the edge
+    edge: int = 41
 
     @property
     def reach(self) -> int:
@@ -124,7 +126,7 @@ def lesion_boxes(
     return _taken(image8, boxes, inked, rules)
 
 
-def normal_boxes(image8: Grey, rules: EllipseRules = RULES) -> tuple[list[Box], Counter[str]]:
+def normal_boxes(image8: Grey, offset: tuple[int, int], rules: EllipseRules = RULES) -> tuple[list[Box], Counter[str]]:
     """Blocks side by side, and how many were refused for what: by the very limits that hold for lesions.
 
     Padded blocks are left out, and whatever is as white as ink is refused here, too: what no lesion patch can hold
@@ -132,9 +134,13 @@ def normal_boxes(image8: Grey, rules: EllipseRules = RULES) -> tuple[list[Box], 
 
     Args:
         image8: A film in which nothing is drawn.
+        offset: Where a corner of the blocks lies, across and down. To be drawn anew for each film: blocks that all
+            start at multiples of 8 show the grid of JPEG at one place, and patches about lesions do not.
         rules: Side of a patch, and what it may hold.
     """
-    boxes = tiles(image8.shape, rules.side)
+    left, top = (-shift % rules.side for shift in offset)
+    covered = (image8.shape[0] + top, image8.shape[1] + left)
+    boxes = [box._replace(x=box.x - left, y=box.y - top) for box in tiles(covered, rules.side)]
     near = _near(_ink(image8, rules), rules)
     return _taken(image8, boxes, [bool(box.of(near).any()) for box in boxes], rules)
 
@@ -143,10 +149,13 @@ def _taken(
     image8: Grey, boxes: Sequence[Box], inked: Sequence[bool], rules: EllipseRules
 ) -> tuple[list[Box], Counter[str]]:
     taken, refused = [], Counter[str]()
+    height, width = image8.shape
     for box, ink in zip(boxes, inked, strict=True):
         patch = box.of(image8)
         if not box.inside(image8.shape):
             refused["reach beyond the film"] += 1
+        elif min(box.x, box.y, width - box.x - box.width, height - box.y - box.height) < rules.edge:
+            refused["lie near to the film's edge"] += 1
         elif (patch <= rules.black).mean() > rules.black_share:
             refused["are mostly black"] += 1
         elif ink or (patch >= rules.white).mean() > rules.white_share:

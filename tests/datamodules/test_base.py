@@ -182,3 +182,53 @@ def test_the_source_stays_what_it_is_under_other_names_labels_and_sizes(tmp_path
         data.prepare_data()
     assert first.source == resized.source == renamed.source != other.source
     assert len({data.digest for data in (first, resized, renamed, other)}) == 4
+
+
+@pytest.mark.parametrize("basis", ["assessment", "annotation"])
+def test_malignant_is_said_of_pathology_only(tmp_path: Path, basis: str) -> None:
+    data = Listed(rows(label_basis=basis), arrays(), mlruns=tmp_path)
+    data.classes = ("benign", "malignant")
+    with pytest.raises(DataError, match=rf"image 'b' is called 'malignant' and its label rests on {basis} \(2 such"):
+        data.prepare_data()
+    for right in ("pathology", ""):
+        data = Listed(rows(label_basis=right), arrays(), mlruns=tmp_path / right)
+        data.classes = ("benign", "malignant")
+        data.prepare_data()
+
+
+def test_finer_classes_have_the_sides_of_the_whole_dataset_in_a_quick_look_too(tmp_path: Path) -> None:
+    frame = rows(target=["x", "y", "z"])
+    whole = Listed(frame, arrays(), mlruns=tmp_path)
+    whole.targets = ("x", "y", "z")
+    whole.prepare_data()
+    few = Listed(frame, arrays(), mlruns=tmp_path, limit=2)
+    few.targets = ("x", "y", "z")
+    few.prepare_data()
+    assert len(few.frame) == 2
+    assert few.sides == whole.sides == (0, 1, 1)
+    strange = Listed(frame, arrays(), mlruns=tmp_path)
+    strange.targets = ("x", "y")
+    with pytest.raises(DataError, match="target 'z' is not known; known: x, y"):
+        strange.prepare_data()
+
+
+def test_what_changes_while_its_name_stays_is_decoded_anew(tmp_path: Path) -> None:
+    class Versioned(Listed):
+        """Named by image alone, as by a UID."""
+
+        version = "1"
+
+        def contents(self, frame: pd.DataFrame) -> list[str]:
+            return frame["image"].tolist()
+
+        def versions(self, frame: pd.DataFrame) -> list[str]:
+            return [self.version] * len(frame)
+
+    first = Versioned(rows(), arrays(), mlruns=tmp_path)
+    first.prepare_data()
+    second = Versioned(rows(), {name: array // 2 for name, array in arrays().items()}, mlruns=tmp_path)
+    second.version = "2"
+    second.prepare_data()
+    assert second.reads == 3
+    assert first.source == second.source
+    assert first.digest != second.digest

@@ -8,13 +8,14 @@ from typing import Any
 import cv2
 import numpy as np
 import pandas as pd
+import pydicom
 import pytest
 from dicoms import write_dicom
 from fake_cbis_ddsm import write_cbis_arrays, write_cbis_ddsm
 from privileges import plain_user
 
 from mammo_lightning.datamodules import cbis_films
-from mammo_lightning.datamodules.cbis_ddsm import TARGETS, CbisDdsm
+from mammo_lightning.datamodules.cbis_ddsm import OTHER_SIDE, TARGETS, CbisDdsm
 from mammo_lightning.datamodules.cbis_films import Cutter, Shown
 from mammo_lightning.datamodules.cbis_tcia import lesions_of
 from mammo_lightning.datamodules.folds import DROPPED, TEST, make_splits
@@ -66,7 +67,7 @@ class TestDownload:
         )
         assert (row["density"], row["subtlety"], row["assessment"], row["pathology"]) == ("2", "4", "5", "malignant")
         assert (row["calc_type"], row["mass_shape"]) == ("PLEOMORPHIC", "")
-        assert row["spacing_mm"] == pytest.approx(0.266667)
+        assert row["spacing_mm"] == 0.5
         assert set(data.frame["split"][data.frame["patient"].isin(["P_00005"])]) == {"test"}
         assert "abnormality" in data.answers
         assert "density" not in data.answers
@@ -74,7 +75,7 @@ class TestDownload:
         assert not data.counted
         assert data.levels == [Level.patch]
 
-    @pytest.mark.parametrize(("options", "side"), [({}, 150), ({"field_mm": 20}, 75), ({"crop": "bbox"}, 150)])
+    @pytest.mark.parametrize(("options", "side"), [({}, 80), ({"field_mm": 20}, 40), ({"crop": "bbox"}, 150)])
     def test_a_patch_is_cut_about_the_mask(
         self, root: Path, tmp_path: Path, options: dict[str, Any], side: int
     ) -> None:
@@ -95,10 +96,11 @@ class TestDownload:
             assert x + width <= box.x + side
             assert y + height <= box.y + side
             film = read_dicom(Path(row["path"]))
-            assert film.shape == (320, 256)
-            assert np.array_equal(data.read(row), box.of(film))
+            assert film.shape == (480, 384)
+            patch = box.of(film)
+            assert np.array_equal(data.read(row), patch[:, ::-1] if word == "RIGHT" else patch)
             middle = abs(box.x + side / 2 - x - width / 2)
-            assert middle <= 1 or box.x in (0, 256 - side)  # moved no further than to the edge
+            assert middle <= 1 or box.x in (0, 384 - side)  # moved no further than to the edge
 
     def test_a_large_lesion_decides_the_side_of_its_box(self, tmp_path: Path) -> None:
         film = write_dicom(tmp_path / "film.dcm", np.arange(600 * 500, dtype=np.uint16).reshape(600, 500), 16)
@@ -137,7 +139,7 @@ class TestDownload:
         assert dropped.notices == {"abnormalities that were benign without callback, left out by choice": 4}
 
     def test_five_classes_with_normal_tissue_of_the_same_film(self, root: Path, tmp_path: Path) -> None:
-        data = opened(root, tmp_path, task="five_class", field_mm=12)
+        data = opened(root, tmp_path, task="five_class")
         assert data.targets == TARGETS
         assert TARGETS[-2:] == ("mass_malignant", "calc_malignant")
         assert data.frame["target"].value_counts().to_dict() == {
@@ -151,7 +153,7 @@ class TestDownload:
         for _, pair in data.frame.groupby("pair"):
             lesion, tissue = (Box.parse(box) for box in pair.sort_values("abnormality", ascending=False)["box"])
             assert pair["path"].nunique() == pair["patient"].nunique() == 1
-            assert lesion.width == tissue.width == 45
+            assert lesion.width == tissue.width == 80
             assert not lesion.overlaps(tissue)
             assert (tissue.of(read_dicom(Path(pair["path"].iloc[0]))) > 0).mean() >= 0.9
         tissue = data.frame[data.frame["target"] == "baseline"]
@@ -159,28 +161,91 @@ class TestDownload:
         assert set(tissue["lesion"]) == {""}
 
     def test_pairs_are_two_channels(self, root: Path, tmp_path: Path) -> None:
-        data = opened(root, tmp_path, task="benign_malignant", pairs=True, field_mm=12)
+        data = opened(root, tmp_path, task="benign_malignant", pairs=True)
         assert data.images.shape == (12, 2, 150, 150)
         row = data.frame.iloc[0].to_dict()
         film = read_dicom(Path(row["path"]))
         pair = data.read(row)
+        assert row["laterality"] == "L"
         assert np.array_equal(pair[..., 0], Box.parse(row["box"]).of(film))
         assert np.array_equal(pair[..., 1], Box.parse(row["pair"]).of(film))
+        row = data.frame[data.frame["laterality"] == "R"].iloc[0].to_dict()
+        film, pair = read_dicom(Path(row["path"])), data.read(row)
+        assert np.array_equal(pair[:, ::-1, 0], Box.parse(row["box"]).of(film))
+        assert np.array_equal(pair[:, ::-1, 1], Box.parse(row["pair"]).of(film))
         masses = data.images[(data.frame["abnormality"] == "mass").to_numpy()]
         assert masses[:, 0].max() > 1.3 * masses[:, 1].max()  # the lesion is in the first
+
+    @pytest.mark.parametrize("suffix", [".dcm", ".png"])
+    @pytest.mark.parametrize(("crop", "side"), [("field", 80), ("bbox", 150)])
+    def test_there_is_tissue_beside_the_lesions_of_a_download(
+        self, tmp_path: Path, suffix: str, crop: str, side: int
+    ) -> None:
+        made = write_cbis_ddsm(tmp_path / "data", patients=8, test=2, suffix=suffix, seed=3)
+        how = made | ({"field_mm": 80 * 0.0435} if (suffix, crop) == (".png", "field") else {}) | {"crop": crop}
+        of_root = how.pop("root")
+        five, pairs = opened(of_root, tmp_path, task="five_class", **how), opened(of_root, tmp_path, pairs=True, **how)
+        assert set(five.frame["target"]) == set(TARGETS)
+        assert len(five.frame) == 2 * len(pairs.frame)
+        assert len(pairs.frame) >= (16 if crop == "field" else 12)
+        assert pairs.images.shape[1:] == (2, 150, 150)
+        baseline = five.images[(five.frame["target"] == "baseline").to_numpy(), 0]
+        assert np.array_equal(np.sort(baseline.mean((1, 2))), np.sort(pairs.images[:, 1].mean((1, 2))))
+        assert {Box.parse(box).width for box in pairs.frame["pair"]} == {side}
+        made_splits = make_splits(five, folds=2)
+        assert (five.frame.assign(fold=made_splits.fold).groupby("patient")["fold"].nunique() == 1).all()
+
+    def test_the_chest_wall_is_to_the_left(self, root: Path, tmp_path: Path) -> None:
+        data = opened(root, tmp_path, field_mm=180)
+        assert set(data.frame["laterality"]) == {"L", "R"}
+        for image in data.images[:, 0]:
+            assert (image[:, :30] > 0).mean() > 2 * (image[:, -30:] > 0).mean()
+        assert not data.seen
+
+    def test_films_that_contradict_the_side_of_the_csv_are_noticed(self, root: Path, tmp_path: Path) -> None:
+        path = one(root, "film")
+        told = pydicom.dcmread(path)
+        told.PixelData = np.ascontiguousarray(told.pixel_array[:, ::-1]).tobytes()
+        told.save_as(path)
+        data = opened(root, tmp_path)
+        assert data.notices == {OTHER_SIDE: 1}
+        row = data.frame.iloc[0].to_dict()
+        assert row["laterality"] == "L"
+        assert np.array_equal(data.read(row), Box.parse(row["box"]).of(read_dicom(path)))  # the csv is believed
+
+    def test_a_film_that_is_mended_under_the_same_instance_is_read_anew(self, root: Path, tmp_path: Path) -> None:
+        before = opened(root, tmp_path)
+        assert before.versions(before.frame) == opened(root, tmp_path).versions(before.frame)
+        told = pydicom.dcmread(one(root, "film"))
+        told.PixelData = (told.pixel_array // 2).tobytes()
+        told.save_as(one(root, "film"))
+        mended = opened(root, tmp_path)
+        assert mended.frame["patient"][0] == "P_00000"
+        assert not np.array_equal(mended.images[0], before.images[0])
+        assert np.array_equal(mended.images[1:], before.images[1:])
+        assert mended.source == before.source
+
+    def test_a_film_that_was_cut_short_comes_back_once_it_is_whole(self, root: Path, tmp_path: Path) -> None:
+        path = one(root, "film")
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-5000])
+        assert len(opened(root, tmp_path, lenient=True).frame) == 11
+        path.write_bytes(whole)
+        restored = opened(root, tmp_path, lenient=True)
+        assert (len(restored.frame), restored.unreadable) == (12, [])
 
     def test_a_pair_without_room_is_left_out_and_counted(self, root: Path, tmp_path: Path) -> None:
         reason = "pairs left out: no film, or no tissue free of lesions of that size"
         with pytest.raises(DataError, match=f"no patch is left of 12 abnormalities.*{reason}: 12"):
-            opened(root, tmp_path, task="five_class", field_mm=40)
+            opened(root, tmp_path, task="five_class", field_mm=120)
 
     def test_where_another_lesion_is_not_known_no_tissue_is_free(self, tmp_path: Path) -> None:
         write_cbis_ddsm(tmp_path / "data", straddle=1, **SMALL)  # a second lesion in the same view
-        data = CbisDdsm(root=tmp_path / "data", mlruns=tmp_path / "m", task="five_class", field_mm=12)
+        data = CbisDdsm(root=tmp_path / "data", mlruns=tmp_path / "m", task="five_class")
         assert len(data.index()) == 2 * 14
         for path in (tmp_path / "data").glob("CBIS-DDSM/Calc-Test_*_1"):
             shutil.rmtree(path)
-        data = opened(tmp_path / "data", tmp_path, task="five_class", field_mm=12)
+        data = opened(tmp_path / "data", tmp_path, task="five_class")
         assert "P_00000" not in set(data.frame["patient"])
         assert data.notices["pairs left out: no film, or no tissue free of lesions of that size"] == 2
 
@@ -188,10 +253,12 @@ class TestDownload:
         data = opened(write_cbis_ddsm(tmp_path / "data", films=False, **SMALL)["root"], tmp_path)
         assert data.notices["lesions of which only the cropped file can be used, as it is"] == 12
         assert set(data.frame["box"]) == {""}
-        row = data.frame.iloc[0].to_dict()
-        crop = read_dicom(Path(row["path"]))
-        assert data.read(row).shape == (max(crop.shape), max(crop.shape))
-        assert np.array_equal(data.read(row)[: crop.shape[0], : crop.shape[1]], crop)
+        for side in "LR":
+            row = data.frame[data.frame["laterality"] == side].iloc[0].to_dict()
+            crop = read_dicom(Path(row["path"]))
+            assert data.read(row).shape == (max(crop.shape), max(crop.shape))
+            stored = crop if side == "L" else crop[:, ::-1]
+            assert np.array_equal(data.read(row)[: crop.shape[0], : crop.shape[1]], stored)
 
     def test_patients_of_both_official_parts_leave_train(self, tmp_path: Path) -> None:
         data = opened(write_cbis_ddsm(tmp_path / "data", patients=14, straddle=3)["root"], tmp_path)
@@ -205,11 +272,11 @@ class TestDownload:
     def test_what_was_found_in_films_is_remembered(
         self, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        first = opened(root, tmp_path, task="five_class", field_mm=12).frame
+        first = opened(root, tmp_path, task="five_class").frame
         memory = tmp_path / "m" / "cache" / "cbis_ddsm-films.jsonl"
         memory.write_text(memory.read_text() + '["cut sho')
         monkeypatch.setattr(cbis_films, "read_film", None)
-        again = opened(root, tmp_path, task="five_class", field_mm=12).frame
+        again = opened(root, tmp_path, task="five_class").frame
         assert again["box"].tolist() == first["box"].tolist()
 
     def test_a_quick_look_reads_few_masks(self, root: Path, tmp_path: Path) -> None:
@@ -227,8 +294,6 @@ class TestFinding:
         return opened(root, tmp_path).frame["box"].tolist()
 
     def test_by_the_series_in_a_folder_name(self, root: Path, tmp_path: Path, boxes: list[str]) -> None:
-        import pydicom
-
         for path in list(root.rglob("*.dcm")):
             folder = root / "jpeg" / pydicom.dcmread(path).SeriesInstanceUID
             folder.mkdir(parents=True, exist_ok=True)
@@ -248,8 +313,6 @@ class TestFinding:
         assert data.notices == {"image files that no row of the csv files names": 1}
 
     def test_by_the_manifest(self, root: Path, tmp_path: Path, boxes: list[str]) -> None:
-        import pydicom
-
         lines = ["Series UID,Collection,File Location"]
         for number, path in enumerate(sorted({path.parent for path in root.rglob("*.dcm")})):
             series = pydicom.dcmread(path / "1-1.dcm").SeriesInstanceUID
@@ -263,13 +326,13 @@ class TestFinding:
     def test_as_png_in_the_same_folders_or_flat(self, tmp_path: Path, boxes: list[str]) -> None:
         png = tmp_path / "png"
         write_cbis_ddsm(png, suffix=".png", spacing=None, **SMALL)
-        assert opened(png, tmp_path, field_mm=150 * 0.0435).frame["box"].tolist() == boxes
+        assert opened(png, tmp_path, field_mm=80 * 0.0435).frame["box"].tolist() == boxes
         for path in list(png.rglob("*.png")):
             kind, part = path.parts[-4].split("_")[0].split("-")
             what = "FULL" if "full" in path.parts[-2] else "ROI"
             path.rename(png / f"{kind}_{part}_{what}_{path.parts[-2][-5:]}_{path.stem}.png")
         shutil.rmtree(png / "CBIS-DDSM")
-        assert opened(png, tmp_path, field_mm=150 * 0.0435).frame["box"].tolist() == boxes
+        assert opened(png, tmp_path, field_mm=80 * 0.0435).frame["box"].tolist() == boxes
 
     def test_below_links_in_circles_and_names_that_are_no_utf_8_are_refused(
         self, root: Path, tmp_path: Path, boxes: list[str]
@@ -282,8 +345,6 @@ class TestFinding:
             opened(root, tmp_path)
 
     def _untagged(self, root: Path) -> None:
-        import pydicom
-
         for path in root.rglob("*.dcm"):
             data = pydicom.dcmread(path)
             data.SeriesInstanceUID = data.PatientID = ""
@@ -372,7 +433,7 @@ class TestBadDownload:
             opened(root, tmp_path)
 
     def test_an_empty_mask_leaves_the_crop(self, root: Path, tmp_path: Path) -> None:
-        write_dicom(one(root, "mask"), np.zeros((320, 256), np.uint8), 8)
+        write_dicom(one(root, "mask"), np.zeros((480, 384), np.uint8), 8)
         data = opened(root, tmp_path)
         assert data.notices["lesions of which only the cropped file can be used, as it is"] == 1
         one(root, "crop").unlink()
@@ -391,11 +452,11 @@ class TestBadDownload:
         before = opened(root, tmp_path).frame["box"].iloc[0]
         path = one(root, "mask")
         mask = (read_dicom(path) > 0).astype(np.uint8) * 255
-        write_dicom(path, cv2.resize(mask, (512, 640), interpolation=cv2.INTER_NEAREST), 8)
+        write_dicom(path, cv2.resize(mask, (768, 960), interpolation=cv2.INTER_NEAREST), 8)
         data = opened(root, tmp_path)
         assert data.frame["box"].iloc[0] == before
         assert data.notices == {"masks of another size than their film, scaled to it": 1}
-        write_dicom(path, cv2.resize(mask, (640, 512), interpolation=cv2.INTER_NEAREST), 8)  # of no such film
+        write_dicom(path, cv2.resize(mask, (960, 768), interpolation=cv2.INTER_NEAREST), 8)  # of no such film
         assert opened(root, tmp_path).frame["box"].iloc[0] == ""
 
     def test_a_folder_that_may_not_be_read(self, root: Path, tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ def data(patients: int, tmp_path: Path, *, official: bool = False, **columns: An
     return SimpleNamespace(
         **{"frame": frame, "digest": content, "source": source, "mlruns": tmp_path, "name": "fake"},
         **{"official": official, "classes": classes, "limit": None, "holdout_share": 0.25},
+        split_file=tmp_path / "splits" / f"fake-{source}.json",
     )
 
 

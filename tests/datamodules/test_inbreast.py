@@ -1,16 +1,19 @@
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from dicoms import breast, write_dicom
-from fake_inbreast import disc, outlines, write_inbreast
+from fake_inbreast import disc, outlines, workbook, write_inbreast
 from privileges import plain_user
 
 from mammo_lightning.datamodules.inbreast import INbreast
+from mammo_lightning.datamodules.inbreast_xml import rois
 from mammo_lightning.errors import DataError, SettingsError
+from mammo_lightning.preprocessing.patches import Box
 from mammo_lightning.types import Level, Predictions
 
 SPELLED = "views called ML in the file name, MLO in the table; the table was believed"
@@ -190,11 +193,38 @@ def test_a_table_saved_from_a_spreadsheet_is_read(root: Path, tmp_path: Path) ->
     assert data.counted["rows of the table without a file name left out"] == 1
 
 
-def test_a_workbook_is_to_be_saved_as_csv_and_a_table_named_xls_is_read(root: Path, tmp_path: Path) -> None:
+def test_a_workbook_gives_the_rows_of_the_csv(root: Path, tmp_path: Path) -> None:
+    expected = module(root, tmp_path).index()
+    text = (root / "INbreast.csv").read_bytes().decode()
+    (root / "INbreast.csv").unlink()
+    (root / "INbreast.xls").write_bytes(workbook(text + ";;;;;;28;49\n"))  # sums stand below the real one
+    data = module(root, tmp_path)
+    assert data.index().equals(expected)
+    assert data.counted["rows of the table without a file name left out"] == 1
+    (root / "INbreast.xls").write_bytes(workbook(text.replace("ACR", "density")))
+    with pytest.raises(DataError, match="INbreast.xls' lacks ACR; expected Laterality,View"):
+        data.index()
+
+
+def test_without_a_reader_a_workbook_is_to_be_saved_as_csv(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "xlrd", None)
+    assert len(module(root, tmp_path).index()) == 22
+    (root / "INbreast.xls").write_bytes(workbook((root / "INbreast.csv").read_text()))
+    (root / "INbreast.csv").unlink()
+    with pytest.raises(DataError, match="INbreast.xls' is a workbook, read with xlrd. Run `pip install xlrd`, or"):
+        module(root, tmp_path).index()
+
+
+def test_a_broken_workbook_is_refused_and_a_table_named_xls_is_read(root: Path, tmp_path: Path) -> None:
     text = (root / "INbreast.csv").rename(root / "INbreast.xls").read_bytes()
     assert len(module(root, tmp_path).index()) == 22
     (root / "INbreast.xls").write_bytes(b"\xd0\xcf\x11\xe0" + bytes(100))
-    with pytest.raises(DataError, match="INbreast.xls' is a workbook; expected a csv.*save it as INbreast.csv"):
+    with pytest.raises(DataError, match="INbreast.xls' is cut short or no workbook .*save it as INbreast.csv"):
+        module(root, tmp_path).index()
+    (root / "INbreast.xls").write_bytes(b"PK\x03\x04" + bytes(100))
+    with pytest.raises(DataError, match="INbreast.xls' is a workbook of the newer kind; expected .xls or csv"):
         module(root, tmp_path).index()
     (root / "INbreast.csv").write_bytes(text)
     assert len(module(root, tmp_path).index()) == 22
@@ -219,6 +249,59 @@ def test_broken_views_are_refused_by_name_or_left_out(root: Path, tmp_path: Path
     lenient.prepare_data()
     assert [name for name, _ in lenient.unreadable] == ["20586908"]
     assert len(lenient.frame) == 21
+
+
+def test_a_view_that_is_mended_under_the_same_instance_is_read_anew(root: Path, tmp_path: Path) -> None:
+    first_start = module(root, tmp_path, size=16)
+    first_start.prepare_data()
+    pixels = np.array(first_start.images[0])
+    again = module(root, tmp_path, size=16)
+    again.prepare_data()
+    assert again.versions(again.frame) == first_start.versions(first_start.frame)
+    write_dicom(first(root), breast(np.random.default_rng(9), side="R"), SOPInstanceUID="1.2.3.0.20586908")
+    mended = module(root, tmp_path, size=16)
+    mended.prepare_data()
+    assert mended.frame["image"][0] == "20586908"
+    assert not np.array_equal(mended.images[0], pixels)
+    assert np.array_equal(mended.images[1:], first_start.images[1:])
+    assert mended.source == first_start.source
+
+
+def test_a_view_that_was_cut_short_comes_back_once_it_is_whole(root: Path, tmp_path: Path) -> None:
+    whole = first(root).read_bytes()
+    first(root).write_bytes(whole[: len(whole) // 2])
+    cut = module(root, tmp_path, size=16, lenient=True)
+    cut.prepare_data()
+    assert len(cut.frame) == 21
+    first(root).write_bytes(whole)
+    restored = module(root, tmp_path, size=16, lenient=True)
+    restored.prepare_data()
+    assert (len(restored.frame), restored.unreadable) == (22, [])
+
+
+def test_boxes_of_findings_are_those_of_the_file_without_the_muscle(root: Path, tmp_path: Path) -> None:
+    path = root / "AllXML" / "20586908.xml"
+    path.write_bytes(
+        outlines(
+            ("Mass", [(3.5, 4.0), (9.0, 12.5)]), ("Pectoral Muscle", disc(9, 9, 5)), ("Calcification", [(20.0, 30.0)])
+        )
+    )
+    data = module(root, tmp_path, size=16)
+    data.prepare_data()
+    frame = data.frame.set_index("image")
+    assert frame.loc["20586908", "findings_boxes"] == "3,4,6,9;20,30,1,1"
+    assert frame.loc["20586908", "findings"] == 2
+    assert [roi.name for roi in rois(path)] == ["mass", "pectoral muscle", "calcification"]
+    assert frame["findings_boxes"].eq("").equals(frame["findings"].eq(0))
+    assert [str(Box.parse(box)) for box in frame.loc["20586908", "findings_boxes"].split(";")]
+    assert "findings_boxes" in data.answers
+
+
+def test_resized_breasts_have_no_spacing_in_common(root: Path, tmp_path: Path) -> None:
+    data = module(root, tmp_path, size=16)
+    data.prepare_data()
+    assert data.spacing_mm is None
+    assert set(data.frame["spacing_mm"]) == {0.07}  # of the files
 
 
 def test_views_are_told_apart_by_their_instance_or_else_by_their_bytes(root: Path, tmp_path: Path) -> None:
@@ -252,6 +335,21 @@ def test_links_in_circles_and_closed_folders(root: Path, tmp_path: Path) -> None
 def test_an_unknown_task_is_refused() -> None:
     with pytest.raises(SettingsError, match="--task 'malignant' is not known to inbreast; known: birads 1-2 vs 4-6"):
         INbreast(task="malignant")
+
+
+@pytest.mark.skipif("MAMMO_DATA" not in os.environ, reason="MAMMO_DATA names no folder of real data")
+def test_the_real_workbook_and_the_real_csv_say_the_same(tmp_path: Path) -> None:
+    real = Path(os.environ["MAMMO_DATA"]) / "inbreast"
+    frames = []
+    for name in ("INbreast.csv", "INbreast.xls"):
+        root = tmp_path / Path(name).suffix
+        root.mkdir()
+        (root / name).write_bytes((real / name).read_bytes())
+        for line in (real / "INbreast.csv").read_text().splitlines()[1:]:
+            _, _, side, view, _, number, _, _ = line.split(";")
+            (root / f"{number}_{number[:5]}ab_MG_{side}_{view}_ANON.dcm").touch()
+        frames.append(INbreast(root=root).index().drop(columns="path"))
+    assert frames[0].equals(frames[1])
 
 
 @pytest.mark.skipif("MAMMO_DATA" not in os.environ, reason="MAMMO_DATA names no folder of real data")

@@ -104,11 +104,21 @@ def test_the_same_films_give_the_same_patches_whatever_else_is_there(root: Path,
 
 def test_severity_is_a_task_of_lesions_only_and_an_assessment(root: Path, tmp_path: Path) -> None:
     data = opened(root, tmp_path, task="benign_malignant")
-    assert data.classes == ("marked benign", "marked malignant")
+    assert data.classes == ("severity B", "severity M")
     assert data.frame["label"].eq(data.frame["severity"] == "M").all()
     assert "NORM" not in set(data.frame["lesion_type"])
     assert set(data.frame["label_basis"]) == {"assessment"}
     assert set(opened(root, tmp_path).frame["label_basis"]) == {"annotation"}
+
+
+@pytest.mark.parametrize(("size", "spacing"), [(None, 0.2), (50, 0.4), (200, 0.1)])
+def test_spacing_is_that_of_the_patches_as_they_are_resized(
+    root: Path, tmp_path: Path, size: int | None, spacing: float
+) -> None:
+    data = opened(root, tmp_path, size=size)
+    assert data.images.shape[-1] == (size or 100)
+    assert data.spacing_mm == pytest.approx(spacing)
+    assert set(data.frame["spacing_mm"]) == {0.2}  # of the films
 
 
 def test_what_is_left_out_is_counted(root: Path, tmp_path: Path) -> None:

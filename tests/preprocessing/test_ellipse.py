@@ -146,18 +146,45 @@ def test_an_ellipse_at_the_edge_gives_no_patch(ground: np.ndarray) -> None:
 
 def test_blocks_of_normal_tissue_have_the_limits_of_lesions(ground: np.ndarray) -> None:
     film = ground.copy()  # 5 x 6 whole blocks, one row and one column of padded ones
-    film[:, :128] = 3
-    film[130:140, 300:310] = 255
-    film[256:384, 384:512] = 77
-    boxes, refused = normal_boxes(film)
+    film[:, :256] = 3
+    film[258:268, 300:310] = 255
+    film[384:512, 384:512] = 77
+    boxes, refused = normal_boxes(film, (0, 0))
     assert refused["reach beyond the film"] == 6 + 5 + 1
-    assert refused["are mostly black"] == 5
+    assert refused["lie near to the film's edge"] == 6 + 4
+    assert refused["are mostly black"] == 4
     assert refused["hold ink, or tissue as white"] == 2  # the mark comes within 10 pixels of the block above it
     assert refused["are of one grey value"] == 1
-    assert len(boxes) == 30 - 5 - 2 - 1
+    assert len(boxes) == 30 - 6 - 4 - 4 - 2 - 1
     assert all(box.inside(film.shape) and box.x % 128 == 0 == box.y % 128 for box in boxes)
     places = [Ellipse(box.x + 64, box.y + 64, 300, 300, 0) for box in boxes]
     assert lesion_boxes(film, places)[0] == boxes
+
+
+@pytest.mark.parametrize("offset", [(0, 0), (41, 41), (40, 40), (127, 1), (77, 126)])
+def test_blocks_start_at_their_offset_and_keep_off_the_edge(ground: np.ndarray, offset: tuple[int, int]) -> None:
+    boxes, refused = normal_boxes(ground, offset)
+    assert {(box.x % 128, box.y % 128) for box in boxes} == {offset}
+    wanted = [
+        Box(x, y, 128, 128)
+        for y in range(41, 720 - 128 - 41 + 1)
+        for x in range(41, 880 - 128 - 41 + 1)
+        if (x % 128, y % 128) == offset
+    ]
+    assert boxes == wanted
+    assert set(refused) <= {"reach beyond the film", "lie near to the film's edge"}
+
+
+def test_blocks_come_as_near_to_the_edge_as_a_patch_about_a_circle_can(ground: np.ndarray) -> None:
+    nearest = ground.shape[1]
+    for radius in range(96, 124):
+        film = ground.copy()
+        cv2.circle(film, (radius + 2, 360), radius, 255, 4, cv2.LINE_AA)
+        boxes, _ = lesion_boxes(film, find_ellipses(film))
+        nearest = min([nearest, *(box.x for box in boxes)])
+    assert RULES.edge <= nearest <= RULES.edge + 4
+    upright = Ellipse(64 + RULES.edge - 1, 360, 160, 400, 0)  # an ellipse along the edge could lie nearer
+    assert lesion_boxes(ground, [upright]) == ([], {"lie near to the film's edge": 1})
 
 
 def test_sixteen_bit_white_is_white() -> None:
