@@ -61,7 +61,7 @@ class Registry(Generic[T]):
 
 CLASSIFIER_PRIVATE = ("base", "weights")
 DATASET_PRIVATE = (
-    *("base", "files", "contents", "decoding", "cache", "quick", "folds", "loaders", "archive", "phantom"),
+    *("base", "files", "contents", "decoding", "cache", "quick", "naming", "folds", "loaders", "archive", "phantom"),
     *("audit", "shortcuts", "predictors", "contact", "pipelines"),
     *("cbis_arrays", "cbis_films", "cbis_tcia", "inbreast_xml", "screening_files"),
 )

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from mammo_lightning.datamodules.base import MammoDataModule, Origin
 from mammo_lightning.datamodules.files import plain, shown, walk
-from mammo_lightning.errors import DataError, SettingsError, one_of
+from mammo_lightning.datamodules.naming import two_classes
+from mammo_lightning.errors import DataError, SettingsError
 from mammo_lightning.preprocessing.images import read_image
 from mammo_lightning.registry import DATASETS
 
@@ -61,19 +62,8 @@ class Folder(MammoDataModule):
     def index(self) -> pd.DataFrame:
         """Every image below the class folders."""
         frame = self._from_names(self.needed())
-        labels = sorted(set(frame["label"].astype(str)))
-        if len(labels) < 2:
-            raise DataError(f"one class under '{self.root}': {', '.join(labels)}; two are needed, expected {LAYOUT}")
-        positive = self.positive or labels[-1]
-        if positive not in labels:
-            raise SettingsError(f"--positive {positive!r} is not a class; {one_of(labels)}")
-        others = [label for label in labels if label != positive]
-        if len(others) > 1 and self.positive is None:
-            raise SettingsError(
-                f"{len(labels)} classes ({', '.join(labels)}); pass --positive NAME to set one against the rest"
-            )
-        self.classes = (others[0] if len(others) == 1 else "rest", positive)
-        return frame.assign(label=(frame["label"].astype(str) == positive).astype(int))
+        self.classes = two_classes(sorted(set(frame["label"])), self.positive, f"under '{self.root}' ({LAYOUT})")
+        return frame.assign(label=(frame["label"] == self.classes[1]).astype(int))
 
     def read(self, row: Mapping[str, Any]) -> NDArray[Any]:
         """One image, in the depth it has."""

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from mammo_lightning.datamodules.base import HOLD_OUT, KNOWN, MADE, Domain, MammoDataModule, Origin
 from mammo_lightning.datamodules.files import plain, read_table, shown
+from mammo_lightning.datamodules.naming import two_classes
 from mammo_lightning.errors import DataError, SettingsError, one_of
 from mammo_lightning.preprocessing.breast import standing
 from mammo_lightning.preprocessing.dicom import read_dicom, read_header
@@ -160,18 +161,8 @@ class Table(MammoDataModule):
                     f"{' and '.join(self._classes)}; pass --positive NAME if other classes are meant"
                 )
             labels = list(self._classes)
-        if len(labels) < 2:
-            raise DataError(f"one class in '{self.table}': {', '.join(labels)}; two are needed")
-        positive = self.positive or labels[-1]
-        if positive not in labels:
-            raise SettingsError(f"--positive {positive!r} is not a class; {one_of(labels)}")
-        others = [label for label in labels if label != positive]
-        if len(others) > 1 and self.positive is None:
-            raise SettingsError(
-                f"{len(labels)} classes ({', '.join(labels)}); pass --positive NAME to set one against the rest"
-            )
-        self.classes = (others[0] if len(others) == 1 else "rest", positive)
-        return frame.assign(label=(frame["label"] == positive).astype(int))
+        self.classes = two_classes(labels, self.positive, f"in '{self.table}'")
+        return frame.assign(label=(frame["label"] == self.classes[1]).astype(int))
 
     def _with_tags(self, frame: pd.DataFrame) -> pd.DataFrame:
         """What DICOM files say themselves, where the table has no column for it."""
