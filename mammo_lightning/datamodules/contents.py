@@ -40,13 +40,21 @@ def file_digests(
 
 
 def _one(path: str, known: tuple[int, int, str] | None) -> tuple[int, int, str]:
+    """Size, time of change and digest, by bare system calls: of 300,000 small files the rest would take longest."""
     try:
-        about = os.stat(path)  # noqa: PTH116 - a Path for each of 300,000 files costs seconds
-        size, changed = about.st_size, about.st_mtime_ns
-        if known is not None and known[:2] == (size, changed):
-            return known
-        with open(path, "rb") as stream:  # noqa: PTH123
-            return size, changed, digest(stream.read())
+        if known is not None:
+            about = os.stat(path)  # noqa: PTH116
+            if known[:2] == (about.st_size, about.st_mtime_ns):
+                return known
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            about = os.fstat(handle)
+            parts = [os.read(handle, about.st_size + 1)]
+            while parts[-1]:  # one more read tells the end; large files come in several
+                parts.append(os.read(handle, 2**24))
+        finally:
+            os.close(handle)
+        return about.st_size, about.st_mtime_ns, digest(b"".join(parts))
     except OSError as error:
         raise DataError(f"'{path}' cannot be opened ({error.strerror}). Check the file and its permissions.") from None
 
