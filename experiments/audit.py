@@ -118,6 +118,8 @@ def _looked(data: MammoDataModule, recipe: Recipe, resized: bool) -> _Look:
     from mammo_lightning.types import seed_from
 
     look = _Look(data, recipe.dataset)
+    if recipe.limit:
+        look.lines.append(f"note: a quick look at {len(data.frame)} images; the counts of what was left out are of all")
     if resized:
         look.lines.append(
             f"note: images of several sizes were brought to {SIDE} x {SIDE} to be looked at; a study needs --size"
@@ -212,7 +214,7 @@ def _keep(look: _Look, recipe: Recipe, uri: str, console: Console) -> None:
     tags = {"dataset": recipe.dataset, "synthetic": str(data.synthetic).lower()}
     kept.begin(kind=Kind.audit, name=f"audit {recipe.dataset}", study="", parent=None, experiment=data.name, tags=tags)
     kept.dataset(data.name, data.digest, str(recipe.root or recipe.dataset))
-    options = {"root": recipe.root, "size": data.size, "patients": recipe.patients, "trap": recipe.trap}
+    options = {"size": data.size, "limit": recipe.limit, "patients": recipe.patients, "trap": recipe.trap}
     kept.params({"folds": recipe.folds} | {name: value for name, value in options.items() if value is not None})
     kept.metrics({name: round(value, 4) for name, value in look.metrics.items()})
     for name, table in look.tables.items():

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from mammo_lightning.types import LEVEL_KEYS, Level
+
 #: names spelt out in one line; all of them stand in the run's csv files
 NAMED = 6
 #: sets of identical images from which on a share of wrong labels is estimated
@@ -118,7 +120,8 @@ def _counts(named: pd.DataFrame, classes: tuple[str, str]) -> pd.DataFrame:
             "groups": part["group"].nunique(),
         }
         if (part["view"] != "").any():
-            row["views"] = len(part[["patient", "view"]].drop_duplicates())
+            keys = [key for key in LEVEL_KEYS[Level.view] if key in part]
+            row["views"] = len(part[keys].drop_duplicates())
         for split in sorted(set(named["split"]) - {""}, reverse=True):
             row[split] = int((part["split"] == split).sum())
         rows.append(row)

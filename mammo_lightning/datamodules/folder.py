@@ -62,7 +62,7 @@ class Folder(MammoDataModule):
     def index(self) -> pd.DataFrame:
         """Every image below the class folders."""
         frame = self._from_names(self.needed())
-        self.classes = two_classes(sorted(set(frame["label"])), self.positive, f"under '{self.root}' ({LAYOUT})")
+        self.classes = two_classes(frame["label"], self.positive, f"under '{self.root}' ({LAYOUT})")
         return frame.assign(label=(frame["label"] == self.classes[1]).astype(int))
 
     def read(self, row: Mapping[str, Any]) -> NDArray[Any]:

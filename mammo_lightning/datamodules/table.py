@@ -18,6 +18,7 @@ from mammo_lightning.datamodules.naming import two_classes
 from mammo_lightning.errors import DataError, SettingsError, one_of
 from mammo_lightning.preprocessing.breast import standing
 from mammo_lightning.preprocessing.dicom import read_dicom, read_header
+from mammo_lightning.preprocessing.header import Header
 from mammo_lightning.preprocessing.images import SUFFIXES, read_image
 from mammo_lightning.preprocessing.patches import Box
 from mammo_lightning.registry import DATASETS
@@ -39,6 +40,8 @@ class About(BaseModel):
     sides: tuple[int, ...] = ()
     dataset: str = ""
     source: str = ""
+    licence: str = ""
+    citation: str = ""
     synthetic: bool = False
     holdout_share: float = HOLD_OUT
     sampling: Literal["exhaustive", "selected"] = "selected"
@@ -90,6 +93,9 @@ class Table(MammoDataModule):
         self.sides, self.holdout_share = about.sides, about.holdout_share
         self.extracted_name, self.extracted_from = about.dataset, about.source
         self.synthetic = about.synthetic  # type: ignore[misc]
+        if about.citation:
+            told = Origin("a csv with path,patient,label", licence=about.licence, citation=about.citation)
+            self.origin = told  # type: ignore[misc]
         self.answers = about.answers  # type: ignore[misc]
         self.official = about.official  # type: ignore[misc]
         self.domain = about.domain  # type: ignore[misc]
@@ -153,15 +159,15 @@ class Table(MammoDataModule):
         return side
 
     def _labelled(self, frame: pd.DataFrame) -> pd.DataFrame:
-        labels = sorted(set(frame["label"]))
+        known: tuple[str, ...] = ()
         if self._classes and self.positive in (None, self._classes[-1]):
-            if strange := set(labels) - set(self._classes):
+            if strange := set(frame["label"]) - set(self._classes):
                 raise DataError(
                     f"--table '{self.table}' has a label '{min(strange)}', and its images were extracted as "
                     f"{' and '.join(self._classes)}; pass --positive NAME if other classes are meant"
                 )
-            labels = list(self._classes)
-        self.classes = two_classes(labels, self.positive, f"in '{self.table}'")
+            known = self._classes
+        self.classes = two_classes(frame["label"], self.positive, f"in '{self.table}'", known)
         return frame.assign(label=(frame["label"] == self.classes[1]).astype(int))
 
     def _with_tags(self, frame: pd.DataFrame) -> pd.DataFrame:
@@ -169,12 +175,22 @@ class Table(MammoDataModule):
         files = [path for path in dict.fromkeys(frame["path"]) if _dicom(path)]
         if not files:
             return frame
-        headers = {path: read_header(Path(path)) for path in self.progress(files, "tags", len(files))}
+        headers: dict[str, Header] = {}
+        for path in self.progress(files, "tags", len(files)):
+            try:
+                headers[path] = read_header(Path(path))
+            except DataError as error:
+                if not self.lenient:
+                    raise
+                broken = frame["path"] == path
+                self.unreadable += [(image, str(error)) for image in frame["image"][broken]]
+                frame = frame[~broken]
+        frame = frame.reset_index(drop=True)
         for flag in ("spot", "magnification", "implant", "tomosynthesis"):
             self.counted[f"images that are {flag} views by their tags"] += sum(
                 getattr(header, flag) for header in headers.values()
             )
-        kinds = {headers[path].presentation: path for path in files}
+        kinds = {header.presentation: path for path, header in headers.items()}
         if {"processing", "presentation"} <= set(kinds):
             raise DataError(
                 f"'{kinds['processing']}' is FOR PROCESSING and '{kinds['presentation']}' FOR PRESENTATION: their grey "

@@ -210,7 +210,8 @@ def paired_difference(
         first, second = (Predictions(each.frame.assign(fold=0)) for each in (first, second))
     codes, drawn, groups, folds = _draw_folds(first, replicates, seed)
     draws = _fold_draws(first, codes, drawn)[0] - _fold_draws(second, codes, drawn)[0]
-    return plain_interval(mean_fold_auc(first) - mean_fold_auc(second), draws, groups, blocks=folds)
+    found = plain_interval(mean_fold_auc(first) - mean_fold_auc(second), draws, groups, blocks=folds)
+    return Estimate(found.value, max(found.lo, -1.0), min(found.hi, 1.0))
 
 
 def selection_corrected(trials: Sequence[Predictions], replicates: int = 1000, seed: int = 0) -> Estimate:

@@ -114,7 +114,7 @@ def test_folder_positive_class_can_be_named(tmp_path: Path) -> None:
     assert data.classes == ("malignant", "benign")
     (tmp_path / "data" / "normal").mkdir()
     cv2.imwrite(str(tmp_path / "data/normal/p100_0.png"), patch(np.random.default_rng(5), 0))
-    with pytest.raises(SettingsError, match=r"3 classes \(benign, malignant, normal\); pass --positive"):
+    with pytest.raises(SettingsError, match=r"3 classes under .*: benign 9, malignant 9, normal 1; correct what is"):
         images(Folder(mlruns=tmp_path / "m", **options))
     rest = Folder(mlruns=tmp_path / "m", positive="malignant", **options)
     images(rest)

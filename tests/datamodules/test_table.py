@@ -163,7 +163,7 @@ class TestPatches:
         assert ready(listed(tmp_path, text, positive="benign")).classes == ("malignant", "benign")
         cv2.imwrite(str(tmp_path / "data" / "benign" / "n.png"), patch(np.random.default_rng(9), 0))
         three = text + "benign/n.png,p100,normal\n"
-        with pytest.raises(SettingsError, match=r"3 classes \(benign, malignant, normal\); pass --positive"):
+        with pytest.raises(SettingsError, match=r"3 classes in .*: benign 6, malignant 6, normal 1; correct"):
             ready(listed(tmp_path, three))
         data = ready(listed(tmp_path, three, positive="malignant"))
         assert data.classes == ("rest", "malignant")
@@ -249,3 +249,29 @@ class TestAbout:
         data = self.write(tmp_path, json.dumps({**ABOUT, "classes": ["benign", "ill"]}))
         with pytest.raises(DataError, match="has a label 'malignant', and its images were extracted as benign and ill"):
             ready(data)
+
+
+def test_a_file_whose_tags_are_broken_is_named_or_left_out(tmp_path: Path) -> None:
+    options = write_table(tmp_path / "data", patients=6)
+    broken = tmp_path / "data" / "p001" / "LCC.dcm"
+    broken.write_bytes(b"no tags")
+    with pytest.raises(DataError, match="LCC.dcm.*is not a DICOM file"):
+        ready(Table(**options, mlruns=tmp_path / "m"))
+    data = ready(Table(**options, mlruns=tmp_path / "m", lenient=True))
+    assert [name for name, _ in data.unreadable] == ["p001/LCC.dcm"]
+    assert len(data.frame) == 23
+
+
+def test_a_misspelt_label_is_counted_before_a_class_is_chosen(tmp_path: Path) -> None:
+    text = lines(tmp_path).replace("malignant\n", "malignent\n", 1)
+    with pytest.raises(SettingsError, match=r"benign 6, malignant 5, malignent 1; correct what is"):
+        ready(listed(tmp_path, text))
+
+
+def test_patients_who_share_an_id_in_the_tags_are_counted(tmp_path: Path) -> None:
+    options = write_table(tmp_path / "data", patients=6)
+    table = pd.read_csv(options["table"])
+    table.loc[table["path"].str.startswith("p001/R"), "patient"] = "somebody else"
+    table.to_csv(options["table"], index=False)
+    data = ready(Table(**options, mlruns=tmp_path / "m"))
+    assert data.notices["patients of the table who share a PatientID with another: are they one?"] == 2
