@@ -82,13 +82,13 @@ class Stopping(Progress):
     def loop(self, items, what, total):  # type: ignore[no-untyped-def]
         for number, item in enumerate(items):
             if number == self.after:
-                raise KeyboardInterrupt
+                raise KeyboardInterrupt("stopped here")
             yield item
 
 
 def test_an_interrupted_extraction_goes_on_and_has_no_table_before(tmp_path: Path) -> None:
     data, out = dataset("microcalc", tmp_path), tmp_path / "out"
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match="stopped here"):
         extract(data, out, Stopping(20))
     written = {path: path.stat().st_mtime_ns for path in out.glob("*/*.png")}
     assert len(written) == 20

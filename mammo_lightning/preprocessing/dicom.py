@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -92,12 +93,10 @@ def _unmarked(path: Path, *, pixels: bool) -> Any:
     with Path(path).open("rb") as stream:
         group = stream.read(2)
     if group in (b"\2\0", b"\0\2", b"\x08\0", b"\0\x08"):
-        try:
+        with suppress(Exception):  # then it is something else that begins like it
             data = _pydicom().dcmread(path, stop_before_pixels=not pixels, force=True)
             if str(data.get("SOPClassUID", "")).startswith(IMAGE):
                 return data
-        except Exception:  # then it is something else that begins like it
-            pass
     raise DataError(f"'{path}' is not a DICOM file; expected the DICM mark. Convert or remove it.")
 
 

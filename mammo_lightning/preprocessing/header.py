@@ -114,7 +114,7 @@ def _side(text: str) -> str:
 def _items(data: Any, name: str) -> list[Any]:
     try:
         return list(data.get(name) or [])
-    except Exception:
+    except Exception:  # as in `_several`: a broken tag counts as absent, whatever pydicom raises of it
         return []
 
 

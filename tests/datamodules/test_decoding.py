@@ -64,7 +64,7 @@ class Many(MammoDataModule):
     def progress(self, items: Iterable[Any], what: str, total: int) -> Iterable[Any]:
         for number, item in enumerate(items):
             if what == "decoding" and number == self.stop_after:
-                raise KeyboardInterrupt
+                raise KeyboardInterrupt("stopped here")
             yield item
 
 
@@ -105,7 +105,7 @@ def test_a_film_is_opened_once_for_all_its_rows(whole: Many) -> None:
 
 @pytest.mark.parametrize("after", [1, 40, 77, COUNT - 1])
 def test_interrupted_it_goes_on_where_it_stopped(tmp_path: Path, whole: Many, after: int) -> None:
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match="stopped here"):
         opened(tmp_path, stop_after=after)
     again = opened(tmp_path)
     assert min(again.reads) == after
@@ -124,7 +124,7 @@ def test_killed_it_ends_in_the_same(tmp_path: Path, whole: Many, victim: int) ->
 
 @pytest.mark.parametrize("damage", ["torn line", "torn pixels", "lost pixels", "no log"])
 def test_what_was_written_half_is_done_again(tmp_path: Path, whole: Many, damage: str) -> None:
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match="stopped here"):
         opened(tmp_path, stop_after=80)
     (part,) = tmp_path.glob("cache/*.part")
     log, images = part / "rows.jsonl", part / "images.npy"

@@ -230,12 +230,12 @@ def test_it_goes_on_where_it_was_stopped_and_asks_again_only_what_changed(
 
     def counting(path: Path) -> np.ndarray:
         if len(decoded) == 5 and not (tmp_path / "go").exists():
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt("stopped here")
         decoded.append(path.name)
         return read_dicom(path)
 
     monkeypatch.setattr(screening_files, "read_dicom", counting)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match="stopped here"):
         opened(tmp_path, **options)
     memory = next((tmp_path / "m" / "cache" / "contents").glob("screening-*/patches-*.jsonl"))
     kept = len(memory.read_text().splitlines())
