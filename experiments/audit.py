@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from experiments import data_options as options
 from experiments.cli import Verb, run, verb
-from experiments.data_options import option
+from experiments.data_options import checked_recipe, option, with_data
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,35 +27,18 @@ NAMED = {"shortcut", "leak", "duplicate", "label conflict", "unreadable"}
 
 
 @app.command(cls=Verb)
+@with_data
 def audit(
     recipe: Annotated[Path | None, typer.Argument(help="A recipe whose dataset is meant; options override it.")] = None,
-    dataset: options.Dataset = None,
-    root: options.Root = None,
-    size: options.Size = None,
-    limit: options.Limit = None,
-    task: options.Task = None,
-    crop: options.Crop = None,
-    field_mm: options.FieldMm = None,
-    pairs: options.Pairs = None,
-    without_callback: options.WithoutCallback = None,
-    borders: options.Borders = None,
-    patient_from: options.PatientFrom = None,
-    table: options.Table = None,
-    positive: options.Positive = None,
-    sampling: options.Sampling = None,
-    patients: options.Patients = None,
-    trap: options.Trap = None,
     folds: Annotated[int | None, option("Folds (default: 5).")] = None,
     fold_seed: Annotated[int | None, option("Seed of the folds.")] = None,
     mlruns: Annotated[Path | None, option("Where everything is kept (default: mlruns).")] = None,
     tracking_uri: Annotated[str | None, option("An MLflow server instead of the local database.")] = None,
+    *,
+    data: dict[str, Any],
 ) -> None:
     """Say what is wrong with a dataset: leaks, duplicates, shortcuts. Exit code 0 whatever is found."""
-    given = {key: value for key, value in locals().items() if value is not None and key != "recipe"}
-    from mammo_lightning.recipe import make_recipe, read_recipe
-
-    keys = read_recipe(recipe, Path(__file__).parent / "recipes") if recipe else {}
-    checked = make_recipe({**keys, **given})
+    checked = checked_recipe(recipe, folds=folds, fold_seed=fold_seed, mlruns=mlruns, tracking_uri=tracking_uri, **data)
 
     from experiments.display import Display
     from mammo_lightning.opening import writable
@@ -66,8 +48,7 @@ def audit(
     uri = checked.tracking_uri or default_uri(checked.mlruns)
     check_uri(uri)
     with Display() as progress:
-        data, resized = _opened(checked, progress)
-        look = _looked(data, checked, resized)
+        look = _looked(*_opened(checked, progress), checked)
         _show(look, progress.console)
         _keep(look, checked, uri, progress.console)
 
@@ -107,7 +88,7 @@ class _Look:
         self.augmented = b""  # what each augmentation makes of some images
 
 
-def _looked(data: MammoDataModule, recipe: Recipe, resized: bool) -> _Look:
+def _looked(data: MammoDataModule, resized: bool, recipe: Recipe) -> _Look:
     import pandas as pd
 
     from mammo_lightning.controls import controls

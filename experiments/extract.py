@@ -2,47 +2,29 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from experiments import data_options as options
 from experiments.cli import Verb, run, verb
-from experiments.data_options import option
+from experiments.data_options import checked_recipe, option, with_data
 
 app = verb()
 
 
 @app.command(cls=Verb)
+@with_data
 def extract(
     out: Annotated[Path, typer.Option(help="An empty folder for patches and images.csv.")],
     recipe: Annotated[Path | None, typer.Argument(help="A recipe whose dataset is meant; options override it.")] = None,
-    dataset: options.Dataset = None,
-    root: options.Root = None,
-    size: options.Size = None,
-    limit: options.Limit = None,
-    skip_unreadable: options.SkipUnreadable = None,
-    task: options.Task = None,
-    crop: options.Crop = None,
-    field_mm: options.FieldMm = None,
-    pairs: options.Pairs = None,
-    without_callback: options.WithoutCallback = None,
-    borders: options.Borders = None,
-    patient_from: options.PatientFrom = None,
-    table: options.Table = None,
-    positive: options.Positive = None,
-    sampling: options.Sampling = None,
-    patients: options.Patients = None,
-    trap: options.Trap = None,
     mlruns: Annotated[Path | None, option("Where decoded images are kept (default: mlruns).")] = None,
+    *,
+    data: dict[str, Any],
 ) -> None:
     """Write a dataset's patches and a table of them, which `--dataset table` reads back identically."""
-    given = {key: value for key, value in locals().items() if value is not None and key not in ("recipe", "out")}
-    from mammo_lightning.recipe import make_recipe, read_recipe
-
-    keys = read_recipe(recipe, Path(__file__).parent / "recipes") if recipe else {}
-    checked = make_recipe({**keys, **given})
+    checked = checked_recipe(recipe, mlruns=mlruns, **data)
 
     from experiments.display import Display
     from mammo_lightning.extraction import extract as write
@@ -50,16 +32,18 @@ def extract(
 
     checked = checked.model_copy(update={"mlruns": writable(checked.mlruns)})
     with Display() as progress:
-        data = open_dataset(checked, progress)
-        written = write(data, out, progress)
-        for reason, count in data.notices.items():
+        opened = open_dataset(checked, progress)
+        written = write(opened, out, progress)
+        for reason, count in opened.notices.items():
             progress.console.print(f"note: {count:,} {reason}", soft_wrap=True)
-        for _, why in data.unreadable:
+        for _, why in opened.unreadable:
             progress.console.print(f"unreadable: {why}", soft_wrap=True)
-        positive_rows = int(data.frame["label"].sum())
+        frame, (negative, positive) = opened.frame, opened.classes
+        found = int(frame["label"].sum())
         progress.console.print(
-            f"{len(data.frame):,} images ({positive_rows:,} {data.classes[1]}, {len(data.frame) - positive_rows:,} "
-            f"{data.classes[0]}) of {data.frame['patient'].nunique():,} patients: --dataset table --table {written}",
+            f"{len(frame):,} images ({found:,} {positive}, {len(frame) - found:,} {negative}) of "
+            f"{frame['patient'].nunique():,} patients; to use them:\n"
+            f"python -m experiments.tune --dataset table --table {shlex.quote(str(written))}",
             soft_wrap=True,
         )
 

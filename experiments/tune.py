@@ -9,37 +9,20 @@ from typing import Annotated, Any
 
 import typer
 
-from experiments import data_options as options
-from experiments.cli import Verb, named_values, run, verb
-from experiments.data_options import option
+from experiments.cli import Verb, run, verb
+from experiments.data_options import RECIPES, checked_recipe, option, with_data
 
 app = verb()
 Protocol = "Protocol"
 Machines = "Machines"
-DEMO = Path(__file__).parent / "recipes" / "demo.toml"
+DEMO = RECIPES / "demo.toml"
 
 
 @app.command(cls=Verb)
+@with_data
 def tune(
     recipe: Annotated[Path | None, typer.Argument(help="A recipe with the same keys; options override it.")] = None,
     name: Annotated[str | None, option("Name of the study; the same command continues it.")] = None,
-    dataset: options.Dataset = None,
-    root: options.Root = None,
-    size: options.Size = None,
-    limit: options.Limit = None,
-    skip_unreadable: options.SkipUnreadable = None,
-    task: options.Task = None,
-    crop: options.Crop = None,
-    field_mm: options.FieldMm = None,
-    pairs: options.Pairs = None,
-    without_callback: options.WithoutCallback = None,
-    borders: options.Borders = None,
-    patient_from: options.PatientFrom = None,
-    table: options.Table = None,
-    positive: options.Positive = None,
-    sampling: options.Sampling = None,
-    patients: options.Patients = None,
-    trap: options.Trap = None,
     classifier: Annotated[str | None, option("hyper (default), scratch, linear ...")] = None,
     trials: Annotated[int | None, option("Trials of the study in all.")] = None,
     epochs: Annotated[int | None, option("Epochs of a fit, at most.")] = None,
@@ -78,19 +61,15 @@ def tune(
     precision: Annotated[str | None, option("auto (default), 32-true, bf16-mixed or 16-mixed.", Machines)] = None,
     keep_best: Annotated[int | None, option("Keep models of the N best trials (default: 16).")] = None,
     fresh: Annotated[bool | None, option("Start the study anew under its name.")] = None,
+    *,
+    data: dict[str, Any],
 ) -> None:
     """Tune a classifier on mammograms; every run goes into MLflow."""
-    given = {key: value for key, value in locals().items() if value is not None and key != "recipe"}
-    from mammo_lightning.recipe import make_recipe, read_recipe
-
-    if recipe is None and not given.keys() - {"mlruns", "fresh", "trials", "epochs", "name"}:
+    own = {key: value for key, value in locals().items() if key not in ("recipe", "data", "set_")}
+    given = {key for key, value in own.items() if value is not None} | data.keys()
+    if recipe is None and set_ is None and not given - {"mlruns", "fresh", "trials", "epochs", "name"}:
         recipe = DEMO
-    keys = read_recipe(recipe, DEMO.parent) if recipe else {}
-    for key, flag in (("search", "--search"), ("set_", "--set")):
-        if key in given:
-            chosen = named_values(given.pop(key), flag)
-            keys[flag[2:]] = {**keys.get(flag[2:], {}), **chosen}
-    checked = make_recipe({**keys, **given})
+    checked = checked_recipe(recipe, **own, **data, set=set_)
     _warm_up(checked)
 
     from experiments.display import Display

@@ -16,7 +16,7 @@ from mammo_lightning.classifiers import weights
 from mammo_lightning.datamodules.folds import RESERVE
 from mammo_lightning.evaluation.calibration import Platt
 from mammo_lightning.evaluation.metrics import measure
-from mammo_lightning.evaluation.thresholds import apply, choose, cross_fitted
+from mammo_lightning.evaluation.thresholds import apply, choose, cross_fitted, decided_on
 from mammo_lightning.preprocessing.prepare import DEFAULTS, prepare
 from mammo_lightning.training import Fit, Task, outputs
 from mammo_lightning.types import Level, OperatingPoint, Predictions, Split
@@ -121,11 +121,12 @@ def at_points(
     return lambda predictions, level: (apply(predictions, points[level]), points[level].threshold)
 
 
-def decide_by(rule: str, fitted_on: Predictions | None = None) -> Decide:
+def decide_by(rule: str, fitted_on: Predictions | None = None, calibrated: Predictions | None = None) -> Decide:
     """Decisions with thresholds from the other folds; with one fold, from the inner slice it was stopped by."""
 
     def decide(predictions: Predictions, level: Level) -> tuple[Any, float]:
-        decisions, points = cross_fitted(predictions, rule, level, fitted_on=fitted_on)
+        judged = decided_on(rule, predictions, calibrated)
+        decisions, points = cross_fitted(judged, rule, level, fitted_on=fitted_on)
         return decisions, float(np.mean([point.threshold for point in points.values()]))
 
     return decide

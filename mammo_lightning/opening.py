@@ -8,35 +8,25 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from mammo_lightning.datamodules.base import MammoDataModule
 from mammo_lightning.errors import SettingsError, TrackingError, one_of
 from mammo_lightning.progress import Progress
-from mammo_lightning.recipe import Recipe
+from mammo_lightning.recipe import DataOptions, Recipe
 from mammo_lightning.registry import DATASETS
 from mammo_lightning.tracking.store import DATABASES, check_uri, public
 
 #: what a disk answers that is full, or not to be written to
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, errno.EFBIG)
-#: keys of a recipe that belong to single datasets
-OWN = (
-    *("task", "crop", "field_mm", "pairs", "without_callback", "borders"),
-    *("patient_from", "table", "positive", "sampling", "patients", "trap"),
-)
+#: what every dataset takes, from keys of their own
+BASE = ("root", "mlruns", "size", "limit", "lenient")
 
 
 def open_dataset(recipe: Recipe, progress: Progress | None = None, *, lenient: bool = False) -> MammoDataModule:
     """The dataset a recipe names, its images decoded."""
     cls = DATASETS.get(recipe.dataset)
-    takes = set(inspect.signature(cls.__init__).parameters) | {"root"}
-    options: dict[str, Any] = {name: value for name in OWN if (value := getattr(recipe, name)) is not None}
-    for name in options:
-        if name not in takes:
-            if (recipe.dataset, name) == ("folder", "table"):
-                raise SettingsError("--table is read by --dataset table; pass that instead of --dataset folder")
-            known = [f"--{key.replace('_', '-')}" for key in OWN if key in takes]
-            raise SettingsError(
-                f"--{name.replace('_', '-')} is not an option of dataset {recipe.dataset!r}; {one_of(known)}"
-            )
+    options = _options(recipe, cls)
     data: MammoDataModule = cls(
         root=recipe.root,
         mlruns=recipe.mlruns,
@@ -49,6 +39,37 @@ def open_dataset(recipe: Recipe, progress: Progress | None = None, *, lenient: b
         data.progress = progress.loop  # type: ignore[method-assign]
     data.prepare_data()
     return data
+
+
+def _options(recipe: Recipe, cls: type[MammoDataModule]) -> dict[str, Any]:
+    """What a recipe sets of a dataset's own options, of the types its constructor names."""
+    given = {name: value for name in DataOptions.model_fields if (value := getattr(recipe, name)) is not None}
+    named = given.pop("data")
+    declared = inspect.signature(cls.__init__, eval_str=True).parameters.values()
+    own = {each.name: each for each in declared if each.kind is each.KEYWORD_ONLY and each.name not in BASE}
+    takes = {name: Any if each.annotation is each.empty else each.annotation for name, each in own.items()}
+    for flag, name in [(_flag(name), name) for name in given] + [(f"--data {name}", name) for name in named]:
+        if name not in takes:
+            if (recipe.dataset, name) == ("folder", "table"):
+                raise SettingsError("--table is read by --dataset table; pass that instead of --dataset folder")
+            raise SettingsError(
+                f"{flag} is not an option of dataset {recipe.dataset!r}; {one_of(_flag(each) for each in takes)}"
+            )
+    for name, value in named.items():
+        try:
+            given[name] = TypeAdapter(takes[name]).validate_python(value)
+        except ValidationError as error:
+            rule = error.errors()[0]["msg"]
+            raise SettingsError(f"--data {name}={value} is not possible for {recipe.dataset!r}: {rule}") from None
+    for name, each in own.items():
+        if each.default is each.empty and name not in given:
+            raise SettingsError(f"dataset {recipe.dataset!r} needs {_flag(name)}; pass it")
+    return given
+
+
+def _flag(name: str) -> str:
+    """The option of a dataset as one types it."""
+    return f"--{name.replace('_', '-')}" if name in DataOptions.model_fields else f"--data {name}="
 
 
 def writable(folder: Path) -> Path:

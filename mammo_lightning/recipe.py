@@ -16,10 +16,28 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,47}")
 OBJECTIVES = ("val_auc", "val_pauc", "val_macro_auc", "tpr@fpr0.2", "tpr,fpr")
 
 
-class Recipe(BaseModel):
-    """A study: data, classifier, protocol, search."""
+class DataOptions(BaseModel):
+    """Options of single datasets that have a key and a flag of their own; others stand in `data`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)  # true is no number, 3 is no name
+
+    task: str | None = None
+    crop: str | None = None
+    field_mm: float | None = Field(None, gt=0, le=500)
+    pairs: bool | None = None
+    without_callback: str | None = None
+    borders: str | None = None
+    patient_from: str | None = None
+    table: Path | None = Field(None, strict=False)
+    positive: str | None = None
+    sampling: Literal["exhaustive", "selected"] | None = None
+    patients: int | None = Field(None, ge=20)
+    trap: str | None = None
+    data: dict[str, Any] = {}
+
+
+class Recipe(DataOptions):
+    """A study: data, classifier, protocol, search."""
 
     name: str = ""
     dataset: str = "synthetic"
@@ -45,18 +63,6 @@ class Recipe(BaseModel):
     size: int | None = Field(None, ge=8, le=4096)
     skip_unreadable: bool = False
     limit: int | None = Field(None, ge=4)
-    task: str | None = None
-    crop: str | None = None
-    field_mm: float | None = Field(None, gt=0, le=500)
-    pairs: bool | None = None
-    without_callback: str | None = None
-    borders: str | None = None
-    patient_from: str | None = None
-    table: Path | None = Field(None, strict=False)
-    positive: str | None = None
-    sampling: Literal["exhaustive", "selected"] | None = None
-    patients: int | None = Field(None, ge=20)
-    trap: str | None = None
     truth: int = Field(0, ge=0)
 
     mlruns: Path = Field(Path("mlruns"), strict=False)

@@ -85,6 +85,7 @@ def record_reference(run: RunJournal, reference: Reference, goal: Goal) -> Predi
     fits = reference.fits
     predictions, settings = pooled([each.predictions for each in fits]), weights.load(fits[0].folder).settings
     inner = fits[0].inner if len(fits) == 1 else None
+    calibrated = recalibrated(settings, predictions, inner)
     record.record_settings(run, settings)
     record.record(
         run,
@@ -92,9 +93,9 @@ def record_reference(run: RunJournal, reference: Reference, goal: Goal) -> Predi
         split="val",
         level=goal.level,
         data=reference.task.data,
-        decide=decide_by(goal.rule, inner),
+        decide=decide_by(goal.rule, inner, calibrated),
         title=f"{run.identity['study']} reference, out of fold",
-        calibrated=recalibrated(settings, predictions, inner),
+        calibrated=calibrated,
     )
     for fold, each in enumerate(fits):
         run.metrics({"fold/val_auc": goal.fold(each.predictions)}, step=fold)

@@ -222,27 +222,30 @@ class Trials:
 
     def tell_figures(
         self, run: RunJournal, slot: int, settings: dict[str, Any], predictions: Predictions, inner: Predictions | None
-    ) -> None:
-        """Everything that follows from the out-of-fold table of a trial."""
+    ) -> Predictions | None:
+        """Everything that follows from the out-of-fold table of a trial; returns it recalibrated, if need be."""
+        calibrated = recalibrated(settings, predictions, inner)
         record.record(
             run,
             predictions,
             split="val",
             level=self.goal.level,
             data=self.task.data,
-            decide=decide_by(self.goal.rule, inner),
+            decide=decide_by(self.goal.rule, inner, calibrated),
             title=f"{self.tags['study']} t{slot:03d}, out of fold",
-            calibrated=recalibrated(settings, predictions, inner),
+            calibrated=calibrated,
         )
         if inner is not None:
             run.write("inner.parquet", inner.frame.to_parquet(index=False))
+        return calibrated
 
     def _complete(self, begun: Running) -> None:
         run, fits = begun.run, [begun.done[fold] for fold in self.task.splits.folds]
         predictions = pooled([each.predictions for each in fits])
-        self.tell_figures(run, begun.slot, begun.settings, predictions, fits[0].inner if len(fits) == 1 else None)
+        inner = fits[0].inner if len(fits) == 1 else None
+        calibrated = self.tell_figures(run, begun.slot, begun.settings, predictions, inner)
         run.metrics({"seconds": sum(each.seconds for each in fits)})
-        values = self.goal.values([each.predictions for each in fits], predictions, fits[0].inner)
+        values = self.goal.values([each.predictions for each in fits], predictions, inner, calibrated)
         if not np.isfinite(values).all():
             self._end(begun, Outcome.failed, "nan")
             return

@@ -17,7 +17,7 @@ from mammo_lightning.errors import SettingsError, TrackingError
 from mammo_lightning.evaluation.metrics import measure
 from mammo_lightning.evaluation.several import macro_auc
 from mammo_lightning.evaluation.statistics import mean_fold_auc
-from mammo_lightning.evaluation.thresholds import cross_fitted
+from mammo_lightning.evaluation.thresholds import cross_fitted, decided_on
 from mammo_lightning.ledger import Lease, Ledger
 from mammo_lightning.space import Space
 from mammo_lightning.tracking.store import public, told
@@ -66,12 +66,17 @@ class Goal:
                 return mean_fold_auc(at)
 
     def values(
-        self, folds: list[Predictions], pooled: Predictions, fitted_on: Predictions | None = None
+        self,
+        folds: list[Predictions],
+        pooled: Predictions,
+        fitted_on: Predictions | None = None,
+        calibrated: Predictions | None = None,
     ) -> list[float]:
         """The objective of a whole trial; with one fold a pair needs other rows for its threshold."""
         if not self.pareto:
             return [float(np.mean([self.fold(part) for part in folds]))]
-        decisions, _ = cross_fitted(pooled, self.rule, self.level, fitted_on=fitted_on)
+        judged = decided_on(self.rule, pooled, calibrated)
+        decisions, _ = cross_fitted(judged, self.rule, self.level, fitted_on=fitted_on)
         labels = pooled.at(self.level).labels
         return [float(decisions[labels == 1].mean()), float(decisions[labels == 0].mean())]
 

@@ -14,7 +14,8 @@ from mammo_lightning.elsewhere import Elsewhere
 from mammo_lightning.engine.inline import Inline
 from mammo_lightning.evaluation.metrics import measure
 from mammo_lightning.evaluation.statistics import fold_aucs
-from mammo_lightning.final import crosswise, recalibrated
+from mammo_lightning.evaluation.thresholds import cross_fitted
+from mammo_lightning.final import crosswise, decide_by, recalibrated
 from mammo_lightning.progress import Progress
 from mammo_lightning.reference import Reference, record_reference
 from mammo_lightning.registry import CLASSIFIERS
@@ -109,6 +110,17 @@ def test_a_trial_reports_its_calibration_after_recalibration_and_its_order_befor
     assert abs(after["calibration_intercept"]) < 0.5 < abs(before["calibration_intercept"])
     rebuilt = trials.fits(0)[0].predictions
     np.testing.assert_array_equal(rebuilt.scores, raw.where(raw.folds == 0).scores, "fits keep what the network said")
+
+
+def test_a_fixed_threshold_is_a_probability_and_decides_on_recalibrated_scores() -> None:
+    raw = shifted(predictions(), 2.0)
+    done = crosswise(raw)
+    for rule, expected in (("fixed0.5", done.scores >= 0.5), ("youden", cross_fitted(raw, "youden", Level.patch)[0])):
+        decisions, _ = decide_by(rule, calibrated=done)(raw, Level.patch)
+        np.testing.assert_array_equal(decisions, expected)
+        pair = Goal("tpr,fpr", Level.patch, rule).values([], raw, calibrated=done)
+        assert pair == [pytest.approx(expected[raw.labels == side].mean()) for side in (1, 0)]
+    assert (raw.scores >= 0.5).mean() > (done.scores >= 0.5).mean() + 0.1, "the shift would have decided otherwise"
 
 
 @pytest.mark.parametrize("imbalance", ["none", "weights"])

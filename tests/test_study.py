@@ -334,7 +334,7 @@ def test_weights_that_are_no_numbers_fail_the_trial_and_not_the_study(tmp_path: 
     [
         ("holdout", {"scheme": "holdout"}),
         ("nested", {"scheme": "nested", "trials": 1}),
-        ("pareto", {"objective": "tpr,fpr", "reserve": 0.15}),
+        ("pareto", {"objective": "tpr,fpr", "reserve": 0.15, "set": {**KEYS["set"], "stopping": "inner"}}),
         ("pareto-holdout", {"objective": "tpr,fpr", "scheme": "holdout", "trials": 1}),
         ("patient", {"level": "patient", "objective": "val_pauc"}),
         ("leaky", {"group": "image", "classifier": "linear", "set": {}, "search": {}}),

@@ -93,6 +93,11 @@ def apply(predictions: Predictions, point: OperatingPoint) -> NDArray[np.bool_]:
     return np.asarray(predictions.at(point.level).scores >= point.threshold, bool)
 
 
+def decided_on(rule: str, predictions: Predictions, calibrated: Predictions | None) -> Predictions:
+    """The table a rule decides on: a fixed threshold is a probability, hence one of calibrated scores if there are."""
+    return calibrated if calibrated is not None and parse(rule)[0] == "fixed" else predictions
+
+
 def _refuse_shared_groups(first: NDArray[np.object_], second: NDArray[np.object_], what: str) -> None:
     shared = sorted(set(first.tolist()) & set(second.tolist()))
     if shared:
