@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -163,12 +164,21 @@ def _show(look: _Look, console: Console) -> None:
         warned = table.get("shortcut", [False] * len(table))
         for row, warn in list(zip(shown.itertuples(index=False), warned, strict=True))[:SHOWN]:
             drawn.add_row(*map(str, row), style="yellow" if warn else "")
-        drawn.caption = f"and {len(shown) - SHOWN} more rows in {name}.csv" if len(shown) > SHOWN else None
+        drawn.caption = "; ".join(_caption(name, len(shown))) or None
         console.print(drawn)
     for line in look.lines:
         console.print(Text(line, style="yellow" if line.partition(":")[0] in NAMED else ""), soft_wrap=True)
     if not any(line.partition(":")[0] in NAMED for line in look.lines):
         console.print("no leak, duplicate, label conflict or shortcut found; see the control lines too")
+
+
+def _caption(name: str, rows: int) -> Iterator[str]:
+    from mammo_lightning.datamodules.shortcuts import RULE
+
+    if name == "shortcuts":
+        yield RULE
+    if rows > SHOWN:
+        yield f"and {rows - SHOWN} more rows in {name}.csv"
 
 
 def _readable(table: pd.DataFrame) -> pd.DataFrame:
@@ -226,7 +236,8 @@ def _markdown(look: _Look) -> str:
         shown = _readable(table)
         head = [" | ".join(map(str, shown.columns)), " | ".join("---" for _ in shown.columns)]
         rows = [" | ".join(str(value).replace("|", "/") for value in row) for row in shown.itertuples(index=False)]
-        parts.append(f"## {name.capitalize()}\n\n" + "\n".join(f"| {line} |" for line in [*head, *rows]))
+        body = "\n".join(f"| {line} |" for line in [*head, *rows])
+        parts.append("\n\n".join([f"## {name.capitalize()}", body, *_caption(name, 0)]))
     return "\n\n".join(parts) + "\n"
 
 

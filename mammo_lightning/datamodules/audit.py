@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from mammo_lightning.errors import DataError
 from mammo_lightning.types import LEVEL_KEYS, Level
 
 #: names spelt out in one line; all of them stand in the run's csv files
@@ -92,7 +93,8 @@ def native_formats(frame: pd.DataFrame, shape: tuple[int, int, int], bits: int) 
     channels, height, width = shape
     decoded = (width, height, channels, bits)
     paths = frame["path"] if "path" in frame else [None] * len(frame)
-    rows = [(path is not None and _head(Path(str(path)))) or decoded for path in paths]
+    heads = {path: _head(Path(str(path))) for path in set(paths) - {None}}
+    rows = [heads.get(path) or decoded for path in paths]
     return pd.DataFrame(rows, columns=["width", "height", "channels", "bits"], index=frame.index)
 
 
@@ -102,8 +104,21 @@ def _head(path: Path) -> tuple[int, int, int, int] | None:
     try:
         with Image.open(path) as image:
             return image.width, image.height, len(image.getbands()), BITS.get(image.mode, 8)
-    except (OSError, UnidentifiedImageError, ValueError):
+    except UnidentifiedImageError:
+        return _dicom_head(path)
+    except (OSError, ValueError):
         return None
+
+
+def _dicom_head(path: Path) -> tuple[int, int, int, int] | None:
+    from mammo_lightning.preprocessing.dicom import read_header
+
+    try:
+        header = read_header(path)
+    except DataError:
+        return None
+    sizes = (header.columns, header.rows, 1, header.bits)
+    return sizes if all(sizes) else None
 
 
 def _with_reason(name: str, why: str) -> str:

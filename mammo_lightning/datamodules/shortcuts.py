@@ -20,6 +20,11 @@ from mammo_lightning.types import Predictions
 LIMITS = {"name": 0.65, "column": 0.65, "size": 0.65, "count": 0.65, "intensity": 0.75}
 #: and the lower end of its interval must be above this
 SURE = 0.55
+#: as it is printed below the table
+RULE = (
+    f"a shortcut reaches {LIMITS['name']:g} or more ({LIMITS['intensity']:g} by brightness), "
+    f"with an interval above {SURE:g}"
+)
 #: from here on a predictor is the label itself
 WRITTEN = 0.995
 FOLDS = 5

@@ -46,6 +46,7 @@ class Header:
     model: str
     rows: int
     columns: int
+    bits: int  # stored of each pixel
     spot: bool
     magnification: bool
     implant: bool
@@ -75,6 +76,7 @@ class Header:
             model=_text(data, "ManufacturerModelName"),
             rows=int(_number(data, "Rows") or 0),
             columns=int(_number(data, "Columns") or 0),
+            bits=int(_number(data, "BitsStored") or 0),
             spot="spot" in modifiers or "SPOT" in paddle,
             magnification="magnification" in modifiers or factor >= MAGNIFIED or bool(re.search(r"\bMAG", paddle)),
             implant="implant" in modifiers or _text(data, "BreastImplantPresent").upper() == "YES",

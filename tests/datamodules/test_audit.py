@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from dicoms import write_dicom
 from fakes import write_folder
 
 from mammo_lightning.datamodules.audit import Findings, native_formats, structure
@@ -118,12 +119,16 @@ def test_long_lists_are_cut_with_a_count() -> None:
 def test_formats_come_from_the_files(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((20, 30), np.uint16))
     cv2.imwrite(str(tmp_path / "b.png"), np.zeros((8, 9, 3), np.uint8))
-    frame = index(patients=4, each=1).assign(path=[str(tmp_path / name) for name in ("a.png", "b.png", "a.png", "no")])
+    write_dicom(tmp_path / "c.dcm", np.arange(70, dtype=np.uint16).reshape(10, 7), 12)
+    (tmp_path / "d.dcm").write_bytes(b"nothing")
+    names = ("a.png", "b.png", "a.png", "no", "a.png", "c.dcm", "d.dcm")
+    frame = index(patients=7, each=1).assign(path=[str(tmp_path / name) for name in names])
     formats = native_formats(frame, (1, 64, 64), 8)
-    assert formats.to_numpy().tolist() == [[30, 20, 1, 16], [9, 8, 3, 8], [30, 20, 1, 16], [64, 64, 1, 8]]
+    a, decoded = [30, 20, 1, 16], [64, 64, 1, 8]
+    assert formats.to_numpy().tolist() == [a, [9, 8, 3, 8], a, decoded, a, [7, 10, 1, 12], decoded]
     table = found(frame, formats=formats).formats
     assert table.iloc[0].to_dict() == {
-        "width": 30, "height": 20, "channels": 1, "bits": 16, "images": 2, "benign": 2, "malignant": 0,
+        "width": 30, "height": 20, "channels": 1, "bits": 16, "images": 3, "benign": 3, "malignant": 0,
     }  # fmt: skip
 
 
