@@ -15,6 +15,7 @@ from mammo_lightning.datamodules.base import MammoDataModule, Origin
 from mammo_lightning.datamodules.cbis_arrays import are_arrays, array_rows, patches_of, tensor
 from mammo_lightning.datamodules.cbis_films import Cut, Cutter, Shown, read_film, surveyed, wall_of
 from mammo_lightning.datamodules.cbis_tcia import CSV, LAYOUT, Lesion, Library, lesions_of
+from mammo_lightning.datamodules.contents import state_of
 from mammo_lightning.datamodules.files import shown, walk
 from mammo_lightning.datamodules.quick import quick_look
 from mammo_lightning.errors import DataError, SettingsError, one_of
@@ -161,8 +162,8 @@ class CbisDdsm(MammoDataModule):
         """Size and time of change of each file: one that was mended has the instance that it had."""
         if frame["path"].iloc[0].endswith(".npy"):  # read through as contents
             return []
-        stats = {path: Path(path).stat() for path in frame["path"].unique()}
-        return [digest(stats[path].st_size, stats[path].st_mtime_ns) for path in frame["path"]]
+        states = {path: state_of(path) for path in frame["path"].unique()}
+        return [states[path] for path in frame["path"]]
 
     def _arrays(self, root: Path) -> pd.DataFrame:
         if self._chosen:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from mammo_lightning.datamodules.files import shown
 from mammo_lightning.errors import DataError
 from mammo_lightning.types import digest
 
@@ -37,6 +38,15 @@ def file_digests(
     if len(files) >= MANY and found != known:
         _remember(memory, found)
     return [found[path][2] for path in named]
+
+
+def state_of(path: str) -> str:
+    """What changes with a file: its size and the time it was written."""
+    try:
+        about = os.stat(path)  # noqa: PTH116
+    except OSError as error:
+        raise DataError(f"'{shown(path)}' cannot be opened ({error.strerror}). Check its permissions") from None
+    return f"{about.st_size}|{about.st_mtime_ns}"
 
 
 def _one(path: str, known: tuple[int, int, str] | None) -> tuple[int, int, str]:

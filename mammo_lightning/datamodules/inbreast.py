@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mammo_lightning.datamodules.base import MammoDataModule, Origin
-from mammo_lightning.datamodules.contents import file_digests
+from mammo_lightning.datamodules.contents import file_digests, state_of
 from mammo_lightning.datamodules.files import read_table, shown, walk
 from mammo_lightning.datamodules.inbreast_xml import rois
 from mammo_lightning.errors import DataError, SettingsError, one_of
@@ -110,16 +110,14 @@ class INbreast(MammoDataModule):
     def contents(self, frame: pd.DataFrame) -> list[str]:
         """The instance a file says it is: files of 25 MB are not read through."""
         instances = [read_header(Path(path)).instance for path in frame["path"]]
-        if "" in instances or len(set(instances)) < len(
-            instances
-        ):  # an anonymiser that blanked them, or made all alike
+        # an anonymiser may have blanked them, or made all alike
+        if "" in instances or len(set(instances)) < len(instances):
             return file_digests(frame["path"], self.mlruns / "cache" / "contents", self.progress)
         return [digest(instance) for instance in instances]
 
     def versions(self, frame: pd.DataFrame) -> list[str]:
         """Size and time of change of each file: one that was mended has the instance that it had."""
-        stats = [Path(path).stat() for path in frame["path"]]
-        return [digest(stat.st_size, stat.st_mtime_ns) for stat in stats]
+        return [state_of(path) for path in frame["path"]]
 
     def _images(self, files: list[Path]) -> dict[str, tuple[Path, re.Match[str]]]:
         """Path and name of the file of each number."""

@@ -13,6 +13,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from mammo_lightning.datamodules.base import MammoDataModule, Origin
+from mammo_lightning.datamodules.contents import state_of
 from mammo_lightning.datamodules.files import shown, walk
 from mammo_lightning.datamodules.screening_files import (
     KEYS,
@@ -25,7 +26,6 @@ from mammo_lightning.datamodules.screening_files import (
     patches,
     relative,
     remembered,
-    state_of,
     tags,
 )
 from mammo_lightning.errors import DataError, SettingsError

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import unicodedata
 from collections import Counter, deque
@@ -16,6 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mammo_lightning.datamodules.contents import state_of
 from mammo_lightning.datamodules.files import read_table, shown
 from mammo_lightning.errors import DataError
 from mammo_lightning.hardware import cores
@@ -198,15 +198,6 @@ def relative(path: str, root: Path) -> str:
     for base in (f"{root.as_posix()}/", f"{root.resolve().as_posix()}/", "./"):
         plain = plain.removeprefix(base)
     return unicodedata.normalize("NFC", plain)
-
-
-def state_of(path: str) -> str:
-    """What changes with a file: its size and the time it was written."""
-    try:
-        about = os.stat(path)  # noqa: PTH116
-    except OSError as error:
-        raise DataError(f"'{shown(path)}' cannot be opened ({error.strerror}). Check its permissions") from None
-    return f"{about.st_size}|{about.st_mtime_ns}"
 
 
 def _recalled(memory: Path) -> dict[str, Answer]:
