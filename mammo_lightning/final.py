@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from mammo_lightning.classifiers import weights
-from mammo_lightning.datamodules.folds import RESERVE
+from mammo_lightning.datamodules.folds import RESERVE, reserve_folds
 from mammo_lightning.evaluation.calibration import Platt
 from mammo_lightning.evaluation.metrics import measure
 from mammo_lightning.evaluation.thresholds import apply, choose, cross_fitted, decided_on
@@ -60,12 +60,19 @@ class Predictor:
         scores, shares = self._read(np.asarray(self.task.data.images[rows]))
         return self.task.predictions(scores, rows, -1, split, shares)
 
+    def reserved(self) -> Predictions | None:
+        """The reserved rows, which no fold model saw, in folds of their own; None where nothing was reserved."""
+        rows = np.flatnonzero(self.task.splits.fold == RESERVE)
+        if not len(rows):
+            return None
+        return Predictions(self.predictions(rows, Split.val).frame.assign(fold=reserve_folds(self.task.splits)))
+
     def points(self, rule: str) -> tuple[dict[Level, OperatingPoint], str]:
         """An operating point for each level, and where it comes from: the reserve, or carried from the folds."""
-        reserve = np.flatnonzero(self.task.splits.fold == RESERVE)
-        fitted_on = self.predictions(reserve, Split.val) if len(reserve) else self.held_out
+        reserved = self.reserved()
+        fitted_on = reserved if reserved is not None else self.held_out
         points = {level: choose(fitted_on, rule, level) for level in self.task.data.levels}
-        return points, "reserve" if len(reserve) else "carried"
+        return points, "carried" if reserved is None else "reserve"
 
 
 def make_predictor(task: Task, fits: list[Fit]) -> Predictor:

@@ -6,13 +6,12 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mammo_lightning.datamodules.base import MammoDataModule
 from mammo_lightning.evaluation import curves, several
 from mammo_lightning.evaluation.statistics import Estimate, intervals, mean_fold_auc_interval
 from mammo_lightning.progress import Interrupted
@@ -22,7 +21,26 @@ from mammo_lightning.types import Level, OperatingPoint, Outcome, Predictions
 HEADLINE = ("auc", "ap", "tpr", "fpr", "mcc", "accuracy")
 CALIBRATION = ("brier", "calibration_slope", "calibration_intercept", "ece")
 REPLICATES = 1000
+#: the artifact that holds the predictions of each split
+TABLES = {split: f"predictions{'' if split == 'val' else f'_{split}'}.parquet" for split in ("val", "test", "external")}
+TABLES["reserve"] = "predictions_reserve.parquet"  # of patients kept from all fits, in folds of their own
 DPI = 200  # twice what a screen shows; 300 would cost every trial another tenth of a second
+
+
+class Described(Protocol):
+    """What must be known of images beyond their predictions: a dataset tells it, and so does a run."""
+
+    @property
+    def levels(self) -> list[Level]:
+        """The levels that mean something."""
+        ...
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the images are generated."""
+        ...
+
+
 Decide = Any  # Callable[[Predictions, Level], tuple[NDArray[np.bool_], float]]
 
 
@@ -32,24 +50,28 @@ def record(
     *,
     split: str,
     level: Level,
-    data: MammoDataModule,
+    data: Described,
     decide: Decide,
     title: str,
     calibrated: Predictions | None = None,
+    by_fold: bool = True,
 ) -> dict[str, Estimate]:
     """Metrics with intervals at every level, figures and curves at the study's; returns the study level's.
 
     Where the scores were `calibrated` afterwards, that table (of the same rows) is kept too and is judged wherever
-    scores are read as probabilities; what ranks or decides is of the scores themselves.
+    scores are read as probabilities; what ranks or decides is of the scores themselves. Where every fold was scored
+    by the same networks (not `by_fold`), the AUC is of all rows together.
     """
     suffix = "" if split == "val" else f"_{split}"
-    run.write(f"predictions{suffix}.parquet", predictions.frame.to_parquet(index=False))
+    keep(run, split, predictions)
     if calibrated is not None:
         run.write(f"predictions{suffix}_calibrated.parquet", calibrated.frame.to_parquet(index=False))
     kept: dict[str, Estimate] = {}
     for each in data.levels:
         at = predictions.at(each)
         decisions, threshold = decide(predictions, each)
+        if not by_fold:
+            at = Predictions(at.frame.assign(fold=0))
         estimates = dict(intervals(at, decisions, replicates=REPLICATES))
         sure = at if calibrated is None else calibrated.at(each)
         if calibrated is not None:
@@ -74,7 +96,7 @@ def record(
     return kept
 
 
-def _several(run: RunJournal, at: Predictions, *, split: str, data: MammoDataModule, title: str) -> None:
+def _several(run: RunJournal, at: Predictions, *, split: str, data: Described, title: str) -> None:
     """Finer classes: each against the rest, their mean, and which is taken for which."""
     macro = several.macro_auc_interval(at)
     run.metrics(
@@ -97,7 +119,7 @@ def _draw(
     estimates: Mapping[str, Estimate],
     *,
     split: str,
-    data: MammoDataModule,
+    data: Described,
     title: str,
 ) -> None:
     suffix = "" if split == "val" else f"_{split}"
@@ -123,6 +145,11 @@ def _draw(
         run.write(f"figures/{key}{suffix}.png", png)
         if key in ("roc", "confusion"):
             run.image(f"{key}{suffix}", png)
+
+
+def keep(run: RunJournal, split: str, predictions: Predictions) -> None:
+    """The table of a split as an artifact, from which everything else can be computed again."""
+    run.write(TABLES[split], predictions.frame.to_parquet(index=False))
 
 
 def first_line(error: BaseException) -> str:

@@ -74,7 +74,8 @@ class ReferenceSearch:
                 where = folder / f"t{slot:03d}" / f"f{fold}"
                 tried[slot].append(fit(task, fold=fold, settings=settings, seed=seed, folder=where))
             parts = [each.predictions for each in tried[slot]]
-            return self.goal.values(parts, pooled(parts), tried[slot][0].inner)
+            together, watched = pooled(parts), tried[slot][0].inner if len(parts) == 1 else None
+            return self.goal.values(parts, together, watched, recalibrated(settings, together, watched))
 
         best = tune_in_memory(self.goal, space, self.trials, seed_from(self.seed, "reference"), attempt)
         return best.number, tried[best.number]

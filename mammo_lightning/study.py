@@ -16,7 +16,7 @@ from mammo_lightning.elsewhere import Elsewhere
 from mammo_lightning.engine.choice import open_engine
 from mammo_lightning.errors import TrackingError
 from mammo_lightning.evaluation.statistics import mean_fold_auc_interval
-from mammo_lightning.final import pooled
+from mammo_lightning.final import make_predictor, pooled
 from mammo_lightning.finish import Finish, study_metrics
 from mammo_lightning.identity import claimed, lead_key
 from mammo_lightning.ledger import Ledger
@@ -252,6 +252,9 @@ class _Study:
         outer.write("settings.json", json.dumps(settings, indent=2, sort_keys=True))
         record.copy_model(outer, folder, f"f{fold}")
         record.record_curves(outer, fold, done.curve)
+        record.keep(outer, "val", done.predictions)
+        if (reserved := make_predictor(self.plan.task, [done]).reserved()) is not None:
+            record.keep(outer, "reserve", reserved)
         return done
 
     def _begin_run(self, run: RunJournal, kind: Kind, name: str, parent: RunJournal | None) -> None:

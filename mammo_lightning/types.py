@@ -78,6 +78,7 @@ class Kind(StrEnum):
     final = "final"
     ensemble = "ensemble"
     comparison = "comparison"
+    external = "external"
     generator = "generator"
     audit = "audit"
 

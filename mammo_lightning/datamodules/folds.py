@@ -169,6 +169,15 @@ def make_splits(
     return made
 
 
+def reserve_folds(splits: Splits, folds: int = 5) -> NDArray[np.int64]:
+    """A fold for each reserved row, by group: what is fitted on some reserved patients is judged on others."""
+    frame = splits.frame.iloc[np.flatnonzero(splits.fold == RESERVE)]
+    fewest, _ = _fewest(frame)
+    if fewest < 2:
+        return np.zeros(len(frame), np.int64)
+    return _folds(frame, min(folds, fewest), seed_from("reserve", *sorted(frame["image"])))
+
+
 def freeze(data: MammoDataModule, splits: Splits, test: float | None) -> None:
     """Write down the test split of a dataset without an official one; from now on every study shares it."""
     if data.limit or (data.frame["split"] == "test").any() or (path := data.split_file).exists():

@@ -1,0 +1,86 @@
+"""Runs as a person names them, and what cannot be believed of them refused."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from fakes import predictions
+from tracked import study, trial
+
+from mammo_lightning.errors import DataError, TrackingError
+from mammo_lightning.runs import Runs
+from mammo_lightning.tracking.journal import Journal
+from mammo_lightning.types import Kind, Level, Outcome
+
+
+@pytest.fixture
+def mlruns(tmp_path: Path) -> Path:
+    study(tmp_path, "first", [predictions(seed=seed, effect=(1.0, 1.5, 4.0)[seed]) for seed in range(3)])
+    study(tmp_path, "first-half", [predictions(seed=9)])
+    return tmp_path
+
+
+@pytest.mark.parametrize("word", ["first-000000.t001", "first/t001"])
+def test_a_run_is_found_by_id_or_study_and_slot(mlruns: Path, word: str) -> None:
+    found = Runs(mlruns).get(word)
+    assert found.run_id == "first-000000.t001"
+    assert (found.kind, found.level, found.rule, found.name) == (Kind.trial, Level.patch, "youden", "first t001")
+    assert found.predictions().frame.equals(predictions(seed=1, effect=1.5).frame)
+
+
+def test_a_study_is_found_by_its_name_alone_and_stands_for_its_best(mlruns: Path) -> None:
+    runs = Runs(mlruns)
+    assert runs.study("first").run_id == "first-000000"
+    assert [each.run_id[-4:] for each in runs.of_study("first")] == ["t000", "t001", "t002"]
+    assert runs.named(["first", "first-half"])[0].run_id == "first-000000.t002"
+
+
+def test_the_newest_study_of_a_name_is_meant(mlruns: Path) -> None:
+    journal = Journal(mlruns)
+    run = journal.run("first-111111")
+    run.begin(kind=Kind.study, name="first", study="first", parent=None, experiment="synthetic", tags={})
+    assert Runs(mlruns).study("first").run_id == "first-111111"
+
+
+def test_trials_that_were_not_completed_are_no_candidates(mlruns: Path) -> None:
+    journal = Journal(mlruns)
+    pruned = trial(journal, journal.run("first-000000"), 7, predictions())
+    pruned.end(Outcome.pruned, "after 2 folds")
+    runs = Runs(mlruns)
+    assert "first-000000.t007" not in {each.run_id for each in runs.of_study("first")}
+    with pytest.raises(TrackingError, match=r"'first-000000.t007' is pruned \(after 2 folds\); choose a completed one"):
+        runs.get("first/t007")
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("nothing", "no run 'nothing' in .*; give an id as MLflow shows it"),
+        ("first-000000.t0", "begins 3 ids: first-000000.t000, "),
+        ("nothing/t001", "no study 'nothing' in .*; known: first, first-half"),
+        ("first/t077", "no run 'first/t077'"),
+    ],
+)
+def test_what_is_not_there_is_said_with_what_is(mlruns: Path, word: str, message: str) -> None:
+    with pytest.raises(TrackingError, match=message):
+        Runs(mlruns).named([word])
+
+
+def test_a_folder_without_runs_is_said(tmp_path: Path) -> None:
+    with pytest.raises(TrackingError, match="no runs in .*; run `python -m experiments.tune` first"):
+        Runs(tmp_path / "none")
+
+
+def test_predictions_that_were_changed_since_are_refused(mlruns: Path) -> None:
+    found = Runs(mlruns).get("first/t000")
+    path = found.run.artifacts / "predictions.parquet"
+    frame = pd.read_parquet(path)
+    path.unlink()  # another name of the file may be kept elsewhere
+    frame.assign(label=1 - frame["label"]).to_parquet(path)
+    with pytest.raises(DataError, match="is not what run 'first-000000.t000' wrote: its digest is"):
+        Runs(mlruns).get("first/t000").predictions()
+
+
+def test_a_run_without_predictions_of_a_split_is_said(mlruns: Path) -> None:
+    with pytest.raises(DataError, match=r"no predictions of split test \(predictions_test.parquet\)"):
+        Runs(mlruns).get("first/t000").predictions("test")
