@@ -46,6 +46,19 @@ class Platt:
             return cls(LEAST_SLOPE, float(intercept_alone(flat, np.r_[truth, 0.5][None], weights)[0]))
         return cls(float(slope[0]), float(intercept[0]))
 
+    @classmethod
+    def fit_each(cls, labels: ArrayLike, scores: ArrayLike, subsets: NDArray[np.bool_]) -> list[Platt]:
+        """One fit for each subset of the rows (subsets x rows), all at once."""
+        truth, weights = np.asarray(labels, float), np.asarray(subsets, float)
+        feature = logit(np.asarray(scores, float))
+        slopes, intercepts = slope_and_intercept(feature, truth * weights, weights, ridge=RIDGE)
+        return [
+            cls(float(slope), float(intercept))
+            if slope >= LEAST_SLOPE
+            else cls.fit(truth[rows], np.asarray(scores)[rows])
+            for slope, intercept, rows in zip(slopes, intercepts, np.asarray(subsets, bool), strict=True)
+        ]
+
     def __call__(self, scores: ArrayLike) -> Floats:
         """Calibrated scores."""
         return sigmoid(self.slope * logit(np.asarray(scores, float)) + self.intercept)

@@ -163,7 +163,7 @@ def mean_fold_auc_interval(predictions: Predictions, replicates: int = 2000, see
     return shares_interval(mean_fold_auc(predictions), draws, groups, blocks=folds)
 
 
-def _aligned(first: Predictions, second: Predictions, *, folds: bool) -> Predictions:
+def aligned(first: Predictions, second: Predictions, *, folds: bool) -> Predictions:
     """The rows of `second` in the order of `first`, or an error that names an image on which they differ."""
     for predictions in (first, second):
         twice = predictions.frame["image"][predictions.frame["image"].duplicated()]
@@ -205,7 +205,7 @@ def paired_difference(
     """
     if statistic not in STATISTICS:
         raise SettingsError(f"no statistic {statistic!r} to compare by; {one_of(STATISTICS)}")
-    second = _aligned(first, second, folds=statistic != "auc")
+    second = aligned(first, second, folds=statistic != "auc")
     if statistic == "auc":
         first, second = (Predictions(each.frame.assign(fold=0)) for each in (first, second))
     codes, drawn, groups, folds = _draw_folds(first, replicates, seed)
@@ -232,7 +232,7 @@ def selection_corrected(trials: Sequence[Predictions], replicates: int = 1000, s
         raise DataError(
             "no trials to correct the selection of; expected the predictions of at least one completed trial"
         )
-    tables = [trials[0], *(_aligned(trials[0], trial, folds=True) for trial in trials[1:])]
+    tables = [trials[0], *(aligned(trials[0], trial, folds=True) for trial in trials[1:])]
     codes, drawn, groups, folds = _draw_folds(tables[0], replicates, seed)
     apparent = np.array([mean_fold_auc(table) for table in tables])
     inside = np.empty((len(tables), replicates))
