@@ -26,9 +26,10 @@ from mammo_lightning.progress import Progress
 from mammo_lightning.recipe import Recipe
 from mammo_lightning.reference import REFERENCE, Reference
 from mammo_lightning.reports import Row, Summary, difference_line
+from mammo_lightning.scoring.reading import reading_of
 from mammo_lightning.space import run_name
 from mammo_lightning.tracking.journal import Journal, RunJournal
-from mammo_lightning.tracking.serving import save_servable
+from mammo_lightning.tracking.serving import Member, pixel_codes, save_servable
 from mammo_lightning.tracking.test_reads import TestRead, read_test
 from mammo_lightning.training import Fit, Task
 from mammo_lightning.trials import Trials
@@ -137,6 +138,7 @@ class Finish:
         with record.ending(run):
             predictor = make_predictor(self.task, fits)
             points, origin = predictor.points(self.goal.rule)
+            self._keep_reserved(run, predictor)
             settings = [weights.load(fit.folder).settings for fit in fits]
             if all(each == settings[0] for each in settings):  # nested searches may choose differently
                 record.record_settings(run, settings[0])
@@ -160,6 +162,16 @@ class Finish:
                 summary.rows.append(row)
             self._truth(summary, run, predictor, (shown or estimates)["auc"])
             self._serve(run, predictor, points[self.goal.level].threshold, name)
+
+    def _keep_reserved(self, run: RunJournal, predictor: Predictor) -> None:
+        """What the final and the reference say of reserved patients: an ensemble of experts is shown beside them."""
+        predictors = {run: predictor}
+        if self.reference:
+            reference, other = self.reference
+            predictors[other] = make_predictor(reference.task, reference.fits)
+        for each, scores in predictors.items():
+            if (reserved := scores.reserved()) is not None:
+                record.keep(each, "reserve", reserved)
 
     def _truth(self, summary: Summary, run: RunJournal, predictor: Predictor, estimate: Estimate) -> None:
         truth = true_auc(predictor, self.recipe.truth, self.progress.say)
@@ -223,20 +235,24 @@ class Finish:
     def _serve(self, run: RunJournal, predictor: Predictor, threshold: float, name: str) -> None:
         data = self.task.data
         folder: Path = run.folder / "models" / name
+        points = predictor.points(self.goal.rule)[0]
+        seen = data.frame["pixels"][self.task.splits.fold > TEST]
         save_servable(
             folder,
-            members=predictor.folders,
-            calibrators=[platt.as_dict() for platt in predictor.calibrators],
+            members=[Member(run.run_id, predictor.folders, [platt.as_dict() for platt in predictor.calibrators])],
             classes=list(data.classes),
             threshold=threshold,
             scale=data.scale,
             dtype=str(data.images.dtype),
             shape=data.shape,
             example=np.asarray(data.images[:2]),
+            reading=reading_of(data).model_dump(),
+            trained_on=pixel_codes(seen),
             extra={
                 "spacing_mm": data.spacing_mm,
                 "rule": self.goal.rule,
                 "level": str(self.goal.level),
+                "points": {str(level): point.threshold for level, point in points.items()},
                 "run": run.run_id,
             },
         )

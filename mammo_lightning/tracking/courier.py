@@ -15,6 +15,7 @@ from mammo_lightning.tracking.batch import log
 from mammo_lightning.tracking.cursors import Cursor, Cursors
 from mammo_lightning.tracking.deliver import deliver, find_or_create
 from mammo_lightning.tracking.journal import EVENTS, Journal
+from mammo_lightning.tracking.links import addressed
 from mammo_lightning.tracking.patience import is_missing, is_refused
 from mammo_lightning.tracking.sharing import find_above, is_superseded
 from mammo_lightning.tracking.state import Event
@@ -96,6 +97,7 @@ class Courier:
             elif self.store.is_shared and is_superseded(self.store.client, cursor.mlflow_id, run):
                 cursor = replace(cursor, active=False)
             else:
+                events = addressed(events, experiment_id, self._published)
                 deliver(self.store.client, experiment_id, cursor.mlflow_id, run, events, parent)
         except Exception as error:
             if self.store.patience.doubts > before:
@@ -167,6 +169,11 @@ class Courier:
         self.publish(parent)
         above = self.cursors.get(parent)
         return above.mlflow_id if above else None
+
+    def _published(self, run_id: str) -> str | None:
+        """The MLflow id of a run that has been published."""
+        cursor = self.cursors.get(run_id)
+        return cursor.mlflow_id if cursor and cursor.active else None
 
     def _view(self, experiment_id: str, begun: Event) -> None:
         identity = begun["identity"]
