@@ -72,7 +72,7 @@ class Display(Progress):
     def conclude(self, summary: Summary, way_in: str = "") -> None:
         """The last thing printed: the table, its sentences, and the link, with what must run for it to open."""
         self._live.stop()
-        table = Table(title=f"study {summary.title}", title_justify="left", box=None, pad_edge=False)
+        table = Table(title=f"{summary.kind} {summary.title}", title_justify="left", box=None, pad_edge=False)
         wide = self.console.width >= 115
         table.add_column(f"at {summary.rule}", no_wrap=True)
         for head in (
@@ -94,8 +94,9 @@ class Display(Progress):
         self.console.print(table)
         for line in summary.lines:
             self.console.print(line, soft_wrap=True)
-        how = f"run {way_in}, then open" if way_in else "open"
-        self.console.print(Text(f"look at it: {how}\n{summary.link}"), soft_wrap=True)
+        if summary.link:
+            how = f"run {way_in}, then open" if way_in else "open"
+            self.console.print(Text(f"look at it: {how}\n{summary.link}"), soft_wrap=True)
 
 
 def _clock(seconds: float) -> str:

@@ -31,6 +31,7 @@ class Summary:
     rows: list[Row] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     link: str = ""
+    kind: str = "study"
 
     def dumps(self) -> str:
         """As text, to be shown again when there is nothing left to do."""
@@ -62,14 +63,14 @@ class Summary:
         return "\n\n".join([head + body, *self.lines]) + "\n"
 
 
-def difference_line(what: str, estimate: Estimate) -> str:
-    """How the network compares with the reference, in a sentence."""
+def difference_line(what: str, estimate: Estimate, other: str = "reference") -> str:
+    """How a network compares with the reference, or an ensemble with what it is shown beside, in a sentence."""
     if estimate.lo > 0:
-        verdict = "the network earns its place"
+        verdict = "the network earns its place" if other == "reference" else f"{what} is better"
     elif estimate.hi < 0:
-        verdict = "the reference is better"
+        verdict = f"the {other} is better" if other == "reference" else f"{other} is better"
     else:
         verdict = "no difference is shown"
     sign = "+" if estimate.value >= 0 else "-"
     interval = f"{estimate.lo:+.3f} to {estimate.hi:+.3f}"
-    return f"{what} minus reference: {sign}{abs(estimate.value):.3f} AUC ({interval}), {verdict}"
+    return f"{what} minus {other}: {sign}{abs(estimate.value):.3f} AUC ({interval}), {verdict}"

@@ -1,4 +1,4 @@
-"""Measure what is wasted: `python -m experiments.bench [fit|study|cache|index|ellipse|store|help|gpu] [--quick]`."""
+"""Measure what is wasted: `python -m experiments.bench [fit|study|cache|... ] [--quick]`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from experiments.cli import Verb, run, verb
 PLAIN_WIDTH = 130  # where there is no terminal to ask
 app = verb()
 PARTS = {"fit": "fitting", "study": "studies", "cache": "caching", "store": "stores", "help": "helping", "gpu": "gpu"}
-PARTS |= {"index": "indexing", "ellipse": "ellipse"}
+PARTS |= {"index": "indexing", "ellipse": "ellipse", "ensemble": "combining"}
 
 
 @app.command(cls=Verb)
 def bench(
     parts: Annotated[
-        list[str] | None, typer.Argument(help="fit, study, cache, index, ellipse, store, help, gpu; all if none.")
+        list[str] | None,
+        typer.Argument(help="fit, study, cache, index, ellipse, ensemble, store, help, gpu; all if none."),
     ] = None,
     quick: Annotated[bool, typer.Option(help="Seconds instead of minutes: shows that it runs, not how fast.")] = False,
 ) -> None:

@@ -1,0 +1,157 @@
+"""Combine tracked runs: `python -m experiments.ensemble STUDY... --rule mean --members 5,11`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from experiments.cli import Verb, run, verb
+from experiments.data_options import option
+
+if TYPE_CHECKING:
+    from experiments.display import Display
+    from mammo_lightning.ensembles.assemble import Ensemble
+    from mammo_lightning.ensembles.members import Pool
+    from mammo_lightning.ensembles.networks import Networks
+    from mammo_lightning.runs import Runs, Scored
+
+app = verb()
+PATIENCE = 60  # seconds with a tracking server
+
+
+@app.command(cls=Verb)
+def ensemble(
+    studies: Annotated[list[str] | None, typer.Argument(help="Names of studies whose trials are candidates.")] = None,
+    rule: Annotated[str, typer.Option(help="majority, mean, weighted, stacking or greedy.")] = "mean",
+    members: Annotated[
+        str, typer.Option(help="How many: the N best, one ensemble for each N; greedy draws N times.", metavar="N,...")
+    ] = "5",
+    by: Annotated[str, typer.Option(help="val_auc, val_pooled_auc, val_pauc or val_ap; of other folds.")] = "val_auc",
+    runs: Annotated[str | None, option("Members by id, instead of the best.", metavar="ID,...")] = None,
+    calibration: Annotated[str | None, option("platt, temperature or isotonic, of what comes out.")] = None,
+    level: Annotated[str | None, option("patch, lesion, view, breast, exam or patient (default: the study's).")] = None,
+    operating_point: Annotated[str | None, option("spec0.80, sens0.95, youden ... (default: the study's).")] = None,
+    test: Annotated[bool, typer.Option("--test", help="Score the test split once; the read is counted.")] = False,
+    model: Annotated[bool, typer.Option(help="Save a model that can be registered and served.")] = True,
+    root: Annotated[Path | None, option("Where the images are, if not where they were.")] = None,
+    mlruns: Annotated[Path, typer.Option(help="Where everything is kept.")] = Path("mlruns"),
+    tracking_uri: Annotated[str | None, option("An MLflow server instead of the local database.")] = None,
+) -> None:
+    """Assemble ensembles from logged predictions, judged on rows that nothing of them was fitted on."""
+    from experiments.display import Display
+    from mammo_lightning.ensembles.assemble import Wish, assemble
+    from mammo_lightning.ensembles.networks import Networks
+    from mammo_lightning.runs import Runs
+    from mammo_lightning.tracking.fetch import Fetch
+    from mammo_lightning.tracking.publish import Publisher, check_uri, default_uri
+
+    found = Runs(mlruns)
+    uri = check_uri(tracking_uri or default_uri(mlruns))
+    pool, references = _pool(found, studies or [], runs)
+    first = pool.members[0]
+    counts = _counts(members) if runs is None else [len(pool.members)]
+    wishes = [
+        Wish(
+            rule=rule,
+            count=count,
+            by=by,
+            calibration=calibration,
+            level=type(first.level)(_known(level, first)),
+            operating_point=operating_point or ("" if rule == "majority" else first.rule),
+        )
+        for count in counts
+    ]
+    with Display() as progress:
+        made = [assemble(pool, each) for each in progress.loop(wishes, "ensembles", len(wishes))]
+        publisher = Publisher(found.journal, uri, found.mlruns)
+        networks = Networks(found.mlruns, root, lambda name: Fetch(publisher.store, name), progress)
+        wanted = {"test": test, "model": model and _images_are_there(networks, made, progress, needed=test)}
+        try:
+            for each in made:
+                _record(found, each, references, networks, progress, **wanted)
+        finally:
+            publisher.close(PATIENCE)
+
+
+def _images_are_there(networks: Networks, made: list[Ensemble], progress: Display, *, needed: bool) -> bool:
+    """Whether models can be made; asked before anything is written."""
+    from mammo_lightning.errors import MammoError
+
+    try:
+        for member in {id(each): each for one in made for each in one.members}.values():
+            networks.plan(member)
+    except MammoError as error:
+        if needed:
+            raise
+        progress.say(f"warning: no model is saved: {error}")
+        return False
+    return True
+
+
+def _known(level: str | None, first: Scored) -> str:
+    from mammo_lightning.errors import SettingsError
+
+    if level is not None and level not in first.levels:
+        raise SettingsError(f"--level {level} was not judged in these runs; pass {' or '.join(first.levels)}")
+    return level or str(first.level)
+
+
+def _counts(text: str) -> list[int]:
+    from mammo_lightning.errors import SettingsError
+
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise SettingsError(f"--members {text!r} is no list of numbers; pass for instance 5,11,15") from None
+
+
+def _pool(found: Runs, studies: list[str], runs: str | None) -> tuple[Pool, list[Scored]]:
+    """The candidates, and the references of their studies."""
+    from mammo_lightning.ensembles.members import pool
+    from mammo_lightning.errors import SettingsError
+    from mammo_lightning.types import Kind
+
+    if bool(studies) == bool(runs):
+        raise SettingsError("which runs are meant? Name studies, or pass --runs ID,ID")
+    if runs:
+        members = [found.get(each) for each in runs.split(",")]
+        return pool(members), []
+    members, split = [], "val"
+    for study in studies:
+        nested = found.experts(study)
+        split = "reserve" if nested else split
+        members += nested or found.of_study(study)
+    references = [each for study in studies for each in found.of_study(study, (Kind.reference,))]
+    return pool(members, split), references[:1]
+
+
+def _record(
+    found: Runs,
+    made: Ensemble,
+    references: list[Scored],
+    networks: Networks,
+    progress: Display,
+    *,
+    test: bool,
+    model: bool,
+) -> None:
+    from mammo_lightning.ensembles.assemble import controls, record_ensemble
+    from mammo_lightning.ensembles.networks import read_test_split, save_model
+    from mammo_lightning.reports import Row
+
+    kept, summary = record_ensemble(found.journal, made, controls(made, references))
+    if test:
+        predictions, shown, read = read_test_split(networks, made, kept)
+        counts = predictions.at(made.wish.level).counts()
+        summary.rows.append(Row(made.name, "test", shown["auc"], counts, shown["tpr"], shown["fpr"]))
+        summary.lines.append(str(read))
+    if model:
+        save_model(networks, made, kept)
+    progress.conclude(summary)
+    progress.console.print(f"run {kept.run_id}: {kept.artifacts}", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    run(app)
