@@ -1,0 +1,95 @@
+"""A name for a run's model: a version in the registry, with its card."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mammo_lightning.errors import SettingsError
+from mammo_lightning.registration.card import ARTIFACT, model_card
+from mammo_lightning.registration.facts import figures
+from mammo_lightning.runs import Runs, Scored
+from mammo_lightning.tracking.registry import ModelRegistry
+from mammo_lightning.tracking.versions import Version, check_names, servable
+
+CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous-"
+MARGIN, MARGIN_TAG = 0.05, "promotion_margin"
+PROMOTED = "promotion"  # tag of a version: how it came to its place
+
+
+@dataclass
+class Done:
+    """A version, and what is to be said of it."""
+
+    version: Version
+    lines: list[str] = field(default_factory=list)
+
+
+def register_run(
+    word: str, name: str, *, mlruns: Path, uri: str, alias: str | None = None, margin: float | None = None
+) -> Done:
+    """Make a version of a registered model from a run; the same run under the same name is the same version.
+
+    Args:
+        word: The run, as `Runs` knows it.
+        name: Of the registered model.
+        mlruns: The tracking folder.
+        uri: The store whose registry is meant.
+        alias: What the version is to be called.
+        margin: How much worse a challenger may be; fixed for this name by whoever says it first.
+    """
+    check_names(name, alias)
+    if alias and (alias == CHAMPION or alias.startswith(PREVIOUS)):
+        raise SettingsError(f"--alias {alias} is given by `python -m experiments.promote {name}`; pass another one")
+    if margin is not None:
+        check_margin(margin)
+    runs = Runs(mlruns)
+    (scored,) = runs.named([word])
+    servable(scored.run)
+    registry = ModelRegistry(runs.journal, uri, mlruns)
+    with registry.alone():
+        registry.claim(name)
+        if margin is not None:
+            fixed_margin(registry, name, margin)
+        version, made = registry.register(scored.run, name, tags=figures(scored))
+        version = describe(registry, version, scored)
+        said = f"{version}: " + ("registered" if made else "was registered before, the same model")
+        done = Done(version, [f"{said} · run {scored.run_id}", version.description.partition("\n")[0]])
+        if alias:
+            former = registry.aliases(name).get(alias)
+            registry.point(version, alias)
+            moved = f", which was version {former}" if former not in (None, version.version) else ""
+            done.lines.append(f"{name}@{alias} is version {version.version}{moved}")
+    done.lines += [f"card: {scored.run.artifacts / ARTIFACT}", f"page: {version.page}"]
+    return done
+
+
+def check_margin(margin: float) -> None:
+    """Refuse what is no share of positives or negatives."""
+    if not 0 < margin < 1:
+        raise SettingsError(f"--margin {margin:g} is no share between 0 and 1, as 0.05")
+
+
+def fixed_margin(registry: ModelRegistry, name: str, wanted: float | None) -> float:
+    """The margin of a name: as it was fixed, or fixed now, before anything is compared."""
+    fixed = registry.model(name).tags.get(MARGIN_TAG)
+    if fixed is None:
+        fixed = str(MARGIN if wanted is None else wanted)
+        registry.tag_model(name, MARGIN_TAG, fixed)
+    elif wanted is not None and float(fixed) != wanted:
+        raise SettingsError(
+            f"--margin {wanted:g}: the margin of {name!r} was fixed at {fixed} beforehand; leave it out"
+        )
+    return float(fixed)
+
+
+def describe(registry: ModelRegistry, version: Version, scored: Scored, told: str = "") -> Version:
+    """Write the card of a version with its run, and on its page; `told` says how it came to its place."""
+    card = model_card(scored, address=f"{version.name}/{version.version}")
+    scored.run.write(ARTIFACT, card.markdown(f"{version.name} version {version.version}: {scored.name}"))
+    registry.publish(scored.run)
+    more = [f"Whole card, with reporting checklists: [{ARTIFACT}]({registry.link(version, scored.run, ARTIFACT)})"]
+    if told := told or version.tags.get(PROMOTED, ""):
+        more.append(f"Promoted: {told}")
+    registry.describe(version, card.description("\n\n".join(more)))
+    return registry.version(version.name, version.version)
