@@ -1,4 +1,7 @@
-"""Look at a dataset before anything is trained on it: `python -m experiments.audit --dataset D --root R`."""
+"""Look at a dataset before anything is trained on it: `python -m experiments.audit --dataset D --root R`.
+
+With `--waterfall`, look at a finished run instead: how its AUC falls as it is judged more strictly.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from experiments.cli import Verb, run, verb
+from experiments.cli import Verb, run, stop_at_interrupt, verb
 from experiments.data_options import checked_recipe, option, with_data
 
 if TYPE_CHECKING:
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from mammo_lightning.datamodules.base import MammoDataModule
+    from mammo_lightning.evaluation.steps import Step
     from mammo_lightning.progress import Progress
     from mammo_lightning.recipe import Recipe
 
@@ -30,7 +34,11 @@ NAMED = {"shortcut", "leak", "duplicate", "label conflict", "unreadable"}
 @app.command(cls=Verb)
 @with_data
 def audit(
-    recipe: Annotated[Path | None, typer.Argument(help="A recipe whose dataset is meant; options override it.")] = None,
+    recipe: Annotated[
+        Path | None,
+        typer.Argument(help="A recipe whose dataset is meant; with --waterfall a run (id, STUDY/t001) or a study."),
+    ] = None,
+    waterfall: Annotated[bool, option("How the AUC of a run falls as it is judged more strictly.")] = False,
     folds: Annotated[int | None, option("Folds (default: 5).")] = None,
     fold_seed: Annotated[int | None, option("Seed of the folds.")] = None,
     mlruns: Annotated[Path | None, option("Where everything is kept (default: mlruns).")] = None,
@@ -39,6 +47,8 @@ def audit(
     data: dict[str, Any],
 ) -> None:
     """Say what is wrong with a dataset: leaks, duplicates, shortcuts. Exit code 0 whatever is found."""
+    if waterfall:
+        return _waterfall(recipe, mlruns, tracking_uri, {"folds": folds, "fold_seed": fold_seed, **data})
     checked = checked_recipe(recipe, folds=folds, fold_seed=fold_seed, mlruns=mlruns, tracking_uri=tracking_uri, **data)
 
     from experiments.display import Display
@@ -52,6 +62,48 @@ def audit(
         look = _looked(*_opened(checked, progress), checked)
         _show(look, progress.console)
         _keep(look, checked, uri, progress.console)
+
+
+def _waterfall(word: Path | None, mlruns: Path | None, tracking_uri: str | None, given: dict[str, Any]) -> None:
+    """Make, show and publish the waterfall of a run; stopped, the same command goes on."""
+    from mammo_lightning.errors import SettingsError
+
+    if word is None:
+        raise SettingsError("--waterfall of which run? Pass its id, STUDY/t001, or the name of a study")
+    if wrong := [key for key, value in given.items() if value is not None and key != "root"]:
+        raise SettingsError(
+            f"--{wrong[0].replace('_', '-')} means nothing with --waterfall: the run's study says it. Pass --root alone"
+        )
+    from experiments.display import Display
+    from mammo_lightning.progress import Interrupted
+    from mammo_lightning.runs import Runs
+    from mammo_lightning.tracking.publish import Publisher, check_uri, default_uri
+    from mammo_lightning.waterfall.run import keep_waterfall
+
+    found = Runs(mlruns or Path("mlruns"))
+    uri = check_uri(tracking_uri or default_uri(found.mlruns))
+    with Display() as progress:
+        stop_at_interrupt(progress)
+        try:
+            kept, steps, lines = keep_waterfall(found, str(word), given.get("root"), progress)
+        except (Interrupted, SystemExit):  # Lightning turns the second Ctrl-C into an exit
+            raise KeyboardInterrupt from None
+        _show_steps(kept.identity["name"], steps, lines, progress.console)
+        progress.console.print(f"figure: {kept.artifacts / 'waterfall.png'}", soft_wrap=True)
+    Publisher(found.journal, uri, found.mlruns).close()
+
+
+def _show_steps(title: str, steps: list[Step], lines: list[str], console: Console) -> None:
+    from rich.table import Table
+
+    heads = ("step", "AUC (95 % CI)", "difference (95 % CI)", "taken away", "counts")
+    drawn = Table(*heads, title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for step in steps:
+        words = (step.title, str(step.auc or "-"), step.change, step.taken, step.counts)
+        drawn.add_row(*words, style="yellow" if step.lost else "")
+    console.print(drawn)
+    for line in lines:
+        console.print(line, soft_wrap=True)
 
 
 def _opened(recipe: Recipe, progress: Progress) -> tuple[MammoDataModule, bool]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import Any, NoReturn
 
@@ -65,3 +66,16 @@ def named_values(values: list[str], option: str) -> dict[str, str]:
         if not (name and sign and text):
             raise SettingsError(f"{option} {value!r} is not name=value, for instance {option} depth=3")
     return {name: text for name, _, text in split}
+
+
+def stop_at_interrupt(progress: Any) -> None:
+    """The first Ctrl-C ends the epoch and keeps what is finished; the second stops now."""
+
+    def handle(number: int, frame: object) -> None:
+        if progress.stopping:
+            raise KeyboardInterrupt
+        progress.stopping = True
+        print("stopping after this epoch; again to stop now", file=sys.stderr)
+
+    signal.signal(signal.SIGINT, handle)
+    signal.signal(signal.SIGTERM, handle)

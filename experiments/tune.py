@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from experiments.cli import Verb, run, verb
+from experiments.cli import Verb, run, stop_at_interrupt, verb
 from experiments.data_options import RECIPES, checked_recipe, option, with_data
 
 app = verb()
@@ -75,7 +74,7 @@ def tune(
     from experiments.display import Display
 
     with Display() as progress:
-        _stop_at_interrupt(progress)
+        stop_at_interrupt(progress)
         progress.say("loading")
         from mammo_lightning.progress import Interrupted
         from mammo_lightning.study import run_study
@@ -100,19 +99,6 @@ def _warm_up(recipe: Any) -> None:
 
     if recipe.engine == "processes" and recipe.workers != 1 and (recipe.workers or cores()) > 1:
         warm_up()
-
-
-def _stop_at_interrupt(progress: Any) -> None:
-    """The first Ctrl-C ends the epoch and keeps what is finished; the second stops now."""
-
-    def handle(number: int, frame: object) -> None:
-        if progress.stopping:
-            raise KeyboardInterrupt
-        progress.stopping = True
-        print("stopping after this epoch; again to stop now", file=sys.stderr)
-
-    signal.signal(signal.SIGINT, handle)
-    signal.signal(signal.SIGTERM, handle)
 
 
 if __name__ == "__main__":

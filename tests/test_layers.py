@@ -13,10 +13,11 @@ ROWS = [
     {"datamodules", "classifiers", "generators"},
     {"explanation", "tracking"},
     {"space", "watch", "task", "training", "opening", "extraction"}
-    | {"provenance", "ledger", "identity", "record", "retention"},
+    | {"provenance", "ledger", "identity", "record", "retention", "runs"},
     {"outages", "wall"},
     {"engine"},
-    {"tuning", "final", "reports", "controls", "elsewhere", "plan"},
+    {"tuning", "final", "reports", "controls", "elsewhere", "plan"}
+    | {"ensembles", "comparison", "page", "scoring", "registration", "waterfall"},
     {"slots"},
     {"trials"},
     {"adoption"},

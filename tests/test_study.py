@@ -16,6 +16,8 @@ from fakes import write_folder
 from mlflow.tracking import MlflowClient
 
 from mammo_lightning.engine import base
+from mammo_lightning.ensembles.assemble import Wish, assemble, controls, record_ensemble
+from mammo_lightning.ensembles.members import pool
 from mammo_lightning.errors import SettingsError, TrackingError
 from mammo_lightning.evaluation.metrics import auc
 from mammo_lightning.final import make_predictor
@@ -24,11 +26,12 @@ from mammo_lightning.ledger import Ledger
 from mammo_lightning.opening import default_storage
 from mammo_lightning.progress import Interrupted, Progress
 from mammo_lightning.recipe import make_recipe
+from mammo_lightning.runs import Runs
 from mammo_lightning.study import run_study
 from mammo_lightning.tracking.journal import Journal
 from mammo_lightning.tracking.publish import default_uri
 from mammo_lightning.training import Fit
-from mammo_lightning.types import Predictions
+from mammo_lightning.types import Kind, Predictions
 
 ROOT = Path(__file__).parents[1]
 KEYS = {
@@ -333,7 +336,7 @@ def test_weights_that_are_no_numbers_fail_the_trial_and_not_the_study(tmp_path: 
     ("name", "more"),
     [
         ("holdout", {"scheme": "holdout"}),
-        ("nested", {"scheme": "nested", "trials": 1}),
+        ("nested", {"scheme": "nested", "trials": 1, "reserve": 0.25}),
         ("pareto", {"objective": "tpr,fpr", "reserve": 0.15, "set": {**KEYS["set"], "stopping": "inner"}}),
         ("pareto-holdout", {"objective": "tpr,fpr", "scheme": "holdout", "trials": 1}),
         ("patient", {"level": "patient", "objective": "val_pauc"}),
@@ -350,10 +353,28 @@ def test_every_scheme_ends_in_a_final(tmp_path: Path, name: str, more: dict) -> 
     assert {str(journal.run(run_id).outcome) for run_id in journal.runs()} == {"completed"}
     assert summary.rows[-1].what == "final"
     final = journal.run(next(run_id for run_id in journal.runs() if ".final" in run_id))
-    assert final.read_tags()["threshold_origin"] == ("reserve" if name == "pareto" else "carried")
+    assert final.read_tags()["threshold_origin"] == ("reserve" if "reserve" in more else "carried")
     assert final.read_tags()["leaky"] == str(name == "leaky").lower()
     scored = Predictions.read(final.artifacts / "predictions.parquet").frame
     assert len(scored["fold"].unique()) == (1 if "holdout" in name else 3)
+    if name == "nested":
+        experts_meet_on_reserved_patients(tmp_path)
+
+
+def experts_meet_on_reserved_patients(mlruns: Path) -> None:
+    runs = Runs(mlruns)
+    found = pool(runs.experts("nested"), "reserve")
+    assert len(found.members) == 3
+    trained = {group for each in found.members for group in each.predictions().frame["group"]}
+    assert not trained & set(found.rows.frame["group"])
+    ensemble = assemble(found, Wish("weighted", 3))
+    final = runs.of_study("nested", (Kind.final,))[0]
+    beside = {each.key: each for each in controls(ensemble, runs.of_study("nested", (Kind.reference,)))}
+    assert beside.keys() == {"uniform", "single", "reference"}
+    np.testing.assert_allclose(beside["uniform"].predictions.scores, final.predictions("reserve").scores)
+    run, _ = record_ensemble(runs.journal, ensemble, list(beside.values()))
+    kept = Runs(mlruns).get(run.run_id)
+    assert kept.metrics["val_auc"] == pytest.approx(auc(ensemble.predictions.labels, ensemble.predictions.scores))
 
 
 @pytest.mark.parametrize("error", [MemoryError(), MemoryError("of 3 GiB")])

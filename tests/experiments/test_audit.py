@@ -12,9 +12,13 @@ from fakes import dataset, write_folder, write_microcalc
 from experiments import audit
 from experiments.cli import run
 from mammo_lightning.datamodules.folds import TEST, freeze, make_splits
+from mammo_lightning.evaluation.resampling import Estimate
+from mammo_lightning.evaluation.steps import Step
+from mammo_lightning.runs import Runs
 from mammo_lightning.tracking.journal import Journal
 from mammo_lightning.tracking.publish import Publisher
-from mammo_lightning.types import Outcome
+from mammo_lightning.types import Kind, Outcome
+from mammo_lightning.waterfall.run import conclusion
 
 
 @pytest.fixture
@@ -124,11 +128,43 @@ def test_patients_that_a_study_froze_as_its_test_split_stay_unread(
     )
 
 
+def test_a_waterfall_is_shown_kept_and_published(
+    tmp_path: Path, closed: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = [
+        Step("image", "split by image", Estimate(0.95, 0.9, 0.98), "9+/9- · 6 patients"),
+        Step("patient", "split by patient", Estimate(0.8, 0.7, 0.87), "9+/9- · 6 patients",
+             Estimate(-0.15, -0.2, -0.1), "patients seen before"),
+        Step("external", "external", note="not evaluated"),
+    ]  # fmt: skip
+    run_of = Journal(tmp_path).run("waterfall-s.t001")
+    asked: list[tuple[object, ...]] = []
+
+    def keep(found: Runs, word: str, root: Path | None, progress: object) -> tuple[object, ...]:
+        asked.append((found.mlruns, word, root))
+        run_of.begin(kind=Kind.audit, name="waterfall s t001", study="", parent=None, experiment="x", tags={})
+        return run_of, steps, [conclusion(steps)]
+
+    (tmp_path / "journal").mkdir()
+    monkeypatch.setattr("mammo_lightning.waterfall.run.keep_waterfall", keep)
+    look("s/t001", "--waterfall", "--root", "images", mlruns=tmp_path)
+    assert asked == [(tmp_path, "s/t001", Path("images"))]
+    printed = capsys.readouterr().out
+    assert "-0.150 (-0.200 to -0.100)  patients seen before" in printed
+    assert "of the AUC of 0.95 (0.90-0.98) that a split by image shows, 0.150 (0.100 to 0.200) is patients" in printed
+    assert f"figure: {run_of.artifacts / 'waterfall.png'}" in printed
+    assert closed, "the run was not published"
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["--dataset", "folder", "--root", "absent", "--patient-from", "(p)"], "no such file or folder 'absent'"),
         (["--trap", "wolf"], "no trap 'wolf'; known: duplicate, label-noise, patient, source"),
+        (["--waterfall"], "--waterfall of which run? Pass its id, STUDY/t001, or the name of a study"),
+        (["s", "--waterfall", "--dataset", "idc"], "--dataset means nothing with --waterfall"),
+        (["s", "--waterfall", "--fold-seed", "3"], "--fold-seed means nothing with --waterfall"),
+        (["s", "--waterfall"], "no runs in "),
     ],
 )
 def test_bad_input_is_one_line_and_code_2(

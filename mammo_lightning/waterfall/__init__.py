@@ -1,0 +1,1 @@
+"""How far an AUC falls from a careless evaluation to one that can be believed."""
