@@ -77,7 +77,7 @@ def _waterfall(word: Path | None, mlruns: Path | None, tracking_uri: str | None,
     from experiments.display import Display
     from mammo_lightning.progress import Interrupted
     from mammo_lightning.runs import Runs
-    from mammo_lightning.tracking.publish import Publisher, check_uri, default_uri
+    from mammo_lightning.tracking.publish import ENOUGH, Publisher, check_uri, default_uri
     from mammo_lightning.waterfall.run import keep_waterfall
 
     found = Runs(mlruns or Path("mlruns"))
@@ -90,7 +90,7 @@ def _waterfall(word: Path | None, mlruns: Path | None, tracking_uri: str | None,
             raise KeyboardInterrupt from None
         _show_steps(kept.identity["name"], steps, lines, progress.console)
         progress.console.print(f"figure: {kept.artifacts / 'waterfall.png'}", soft_wrap=True)
-    Publisher(found.journal, uri, found.mlruns).close()
+    Publisher(found.journal, uri, found.mlruns).close(ENOUGH)
 
 
 def _show_steps(title: str, steps: list[Step], lines: list[str], console: Console) -> None:
@@ -248,7 +248,7 @@ def _readable(table: pd.DataFrame) -> pd.DataFrame:
 def _keep(look: _Look, recipe: Recipe, uri: str, console: Console) -> None:
     """Journal the audit as a run of its own and publish it; a server that is down is said and stops nothing."""
     from mammo_lightning.tracking.journal import Journal
-    from mammo_lightning.tracking.publish import Publisher
+    from mammo_lightning.tracking.publish import ENOUGH, Publisher
     from mammo_lightning.types import Kind, Outcome
 
     data = look.data
@@ -276,7 +276,7 @@ def _keep(look: _Look, recipe: Recipe, uri: str, console: Console) -> None:
     kept.note("\n\n".join([f"warnings: {len(warned)}", *warned[:6]]))
     kept.end(Outcome.completed)
     console.print(f"tables and contact sheets: {kept.artifacts}", soft_wrap=True)
-    Publisher(journal, uri, recipe.mlruns).close()
+    Publisher(journal, uri, recipe.mlruns).close(ENOUGH)
 
 
 def _markdown(look: _Look) -> str:

@@ -70,8 +70,8 @@ def compare(
             pictures=hard.pictures if hard else None,
             about=f"Made from logged predictions of {', '.join(each.run.run_id for each in comparison.entries)}.",
         )
-        kept = keep(comparison, text, mlruns, uri, prevalence=stated, published=points)
         written = _written(out or Path("compare.html"), text)
+        kept = keep(comparison, text, mlruns, uri, prevalence=stated, published=points)
         _show(comparison, [*(hard.lines if hard else ()), f"page: {written}", f"run: {kept}"], progress.console)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from mammo_lightning.runs import Runs, Scored
 
 app = verb()
-PATIENCE = 60  # seconds with a tracking server
 
 
 @app.command(cls=Verb)
@@ -45,7 +45,7 @@ def ensemble(
     from mammo_lightning.ensembles.networks import Networks
     from mammo_lightning.runs import Runs
     from mammo_lightning.tracking.fetch import Fetch
-    from mammo_lightning.tracking.publish import Publisher, check_uri, default_uri
+    from mammo_lightning.tracking.publish import ENOUGH, Publisher, check_uri, default_uri
 
     found = Runs(mlruns)
     uri = check_uri(tracking_uri or default_uri(mlruns))
@@ -72,7 +72,7 @@ def ensemble(
             for each in made:
                 _record(found, each, references, networks, progress, **wanted)
         finally:
-            publisher.close(PATIENCE)
+            publisher.close(ENOUGH)
 
 
 def _images_are_there(networks: Networks, made: list[Ensemble], progress: Display, *, needed: bool) -> bool:
@@ -123,6 +123,8 @@ def _pool(found: Runs, studies: list[str], runs: str | None) -> tuple[Pool, list
         nested = found.experts(study)
         split = "reserve" if nested else split
         members += nested or found.of_study(study)
+        if not nested and (lost := [each.run_id for each in found.of_study(study, split=None) if not each.has()]):
+            print(f"note: completed trials whose predictions are gone are left out: {', '.join(lost)}", file=sys.stderr)
     references = [each for study in studies for each in found.of_study(study, (Kind.reference,))]
     return pool(members, split), references[:1]
 

@@ -52,7 +52,7 @@ def evaluate(
     from experiments.display import Display
     from mammo_lightning.opening import writable
     from mammo_lightning.tracking.journal import Journal
-    from mammo_lightning.tracking.publish import Publisher, check_uri, default_uri
+    from mammo_lightning.tracking.publish import ENOUGH, Publisher, check_uri, default_uri
 
     given = {"threshold": threshold, "operating_point": operating_point, "level": level, "name": name}
     with Display() as progress:
@@ -71,7 +71,7 @@ def evaluate(
             summary, kept = _taken(predictions, checked, given, ranks=ranks, named="dataset" in data)
         progress.conclude(summary)
         progress.console.print(f"run {kept.run_id}: {kept.artifacts}", soft_wrap=True)
-    Publisher(Journal(checked.mlruns), uri, checked.mlruns).close()
+    Publisher(Journal(checked.mlruns), uri, checked.mlruns).close(ENOUGH)
 
 
 def _judged(

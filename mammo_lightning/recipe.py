@@ -92,6 +92,14 @@ class Recipe(DataOptions):
             raise ValueError("a name has at most 48 letters, digits, dots, dashes or underscores")
         return value
 
+    def moved(self, root: Path | None) -> Recipe:
+        """The same with its images under another root; a table that is no longer where it was is looked for there."""
+        if root is None:
+            return self
+        there = root / self.table.name if self.table else None
+        lost = there is not None and self.table is not None and not self.table.exists() and there.exists()
+        return self.model_copy(update={"root": root, **({"table": there} if lost else {})})
+
     @property
     def study(self) -> str:
         """The study's name."""

@@ -164,12 +164,12 @@ class Runs:
         known = dict.fromkeys(self._study_name(run_id) for run_id in self._names if "." not in run_id)
         raise TrackingError(f"no study {name!r} in '{self.mlruns}'; known: {', '.join(sorted(filter(None, known)))}")
 
-    def of_study(self, name: str, kinds: Iterable[Kind] = (Kind.trial,), split: str = "val") -> list[Scored]:
-        """The completed runs of a study that have predictions of a split, in the order of their beginning."""
+    def of_study(self, name: str, kinds: Iterable[Kind] = (Kind.trial,), split: str | None = "val") -> list[Scored]:
+        """The completed runs of a study that have predictions of a split (if one is named), in their order."""
         study, wanted = self.study(name), set(kinds)
         runs = [self.journal.run(each) for each in self._names if each.startswith(f"{study.run_id}.")]
         found = [run for run in runs if run.identity.get("kind") in wanted and run.outcome is Outcome.completed]
-        return [each for run in found if (each := Scored(run, study)).has(split)]
+        return [each for run in found if (each := Scored(run, study)) and (split is None or each.has(split))]
 
     def experts(self, name: str) -> list[Scored]:
         """What a nested study chose in each outer fold, judged on patients reserved from all; empty if not nested."""
@@ -217,6 +217,11 @@ class Runs:
             raise TrackingError(f"run '{run.run_id}' is {how}; choose a completed one")
         above = identity.get("parent")
         study = self.journal.run(above.split(".")[0]) if above else None
+        if study is not None and study.begun() is None:
+            raise TrackingError(
+                f"run '{run.run_id}' is of study '{study.run_id}', which is not in '{self.mlruns}': how it is to be "
+                "judged is not known. Restore the study's folder"
+            )
         return Scored(run, study)
 
     def _named(self, name: str) -> str:

@@ -41,7 +41,7 @@ def combined(user: Follower, *words: object) -> str:
     assert f"test split read {len(user.reads)} times" in said.out
     manifest = json.loads((user.run(identity).run.artifacts / "manifest.json").read_text())
     assert [each["digest"] for each in manifest["members"]] == [
-        user.run(each["journal"]).digest() for each in manifest["members"]
+        user.run(each["run"]).digest() for each in manifest["members"]
     ]
     return identity
 

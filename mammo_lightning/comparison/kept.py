@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mammo_lightning.comparison.compare import Comparison
 from mammo_lightning.tracking.journal import Journal
-from mammo_lightning.tracking.publish import Publisher
+from mammo_lightning.tracking.publish import ENOUGH, Publisher
 from mammo_lightning.types import Kind, Outcome, digest
 
 MOST_MEMBERS = 40  # ids that fit into a tag
@@ -51,5 +51,5 @@ def keep(
     run.write("subgroups.csv", comparison.subgroups.to_csv(index=False, float_format="%.6g"))
     run.note("\n\n".join(comparison.lines))
     run.end(Outcome.completed)
-    Publisher(journal, uri, mlruns).close()
+    Publisher(journal, uri, mlruns).close(ENOUGH)
     return run.run_id

@@ -55,8 +55,7 @@ def _opened(entry: Entry, mlruns: Path, root: Path | None, progress: Progress) -
         raise DataError(f"run '{entry.run.run_id}' is of no study, so nothing says where its images are")
     from mammo_lightning.opening import open_dataset  # takes longer than all the rest
 
-    moved = recipe.model_copy(update={"mlruns": mlruns.resolve(), **({"root": root} if root else {})})
-    return open_dataset(moved, progress)
+    return open_dataset(recipe.moved(root).model_copy(update={"mlruns": mlruns.resolve()}), progress)
 
 
 def _count(comparison: Comparison, data: MammoDataModule, mlruns: Path) -> str:

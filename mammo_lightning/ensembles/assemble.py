@@ -97,7 +97,7 @@ class Ensemble:
             "candidates": len(self.pool.members),
             "members": [
                 {
-                    "journal": self.pool.members[each].run_id,
+                    "run": self.pool.members[each].run_id,
                     "digest": self.pool.digests[each],
                     "name": self.pool.members[each].name,
                     "weight": weight,
@@ -222,7 +222,8 @@ def record_ensemble(journal: Journal, ensemble: Ensemble, beside: Sequence[Besid
             found = gain(ensemble, each.predictions)
             run.metrics({f"gain_over_{each.key}": found.value})
             run.metrics({f"gain_over_{each.key}_lo": found.lo, f"gain_over_{each.key}_hi": found.hi})
-            summary.lines.append(difference_line(ensemble.name, found, each.what))
+            if not np.array_equal(each.predictions.scores, ensemble.predictions.scores):  # a mean is its own control
+                summary.lines.append(difference_line(ensemble.name, found, each.what))
         run.write("summary.md", summary.markdown())
         run.note(f"{ensemble.name}: AUC {mine.auc} · {mine.counts}\n\n{_lineage(ensemble)}\n\n{summary.markdown()}")
     return run, summary

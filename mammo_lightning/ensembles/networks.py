@@ -50,8 +50,8 @@ class Networks:
             raise SettingsError(f"run '{member.run_id}' is of no study here: there are no weights to take")
         name = member.study.run_id
         if name not in self._plans:
-            given = {"mlruns": self.mlruns, "fresh": False} | ({"root": self.root} if self.root else {})
-            plan = Plan(member.recipe.model_copy(update=given), self.progress)
+            given = {"mlruns": self.mlruns, "fresh": False}
+            plan = Plan(member.recipe.moved(self.root).model_copy(update=given), self.progress)
             if plan.splits.digest != member.tags["folds"]:
                 raise DataError(
                     f"the images under '{plan.recipe.root or plan.recipe.dataset}' or their folds are not those of "

@@ -203,7 +203,7 @@ def _members(facts: Facts) -> str:
     rows = [
         (
             each.get("name", ""),
-            f"`{each.get('journal', '')}`",
+            f"`{each.get('run', '')}`",
             "" if weight is None else f"{weight:.3g}",
             each["digest"],
         )

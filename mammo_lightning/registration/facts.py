@@ -174,7 +174,7 @@ class Facts:
     @cached_property
     def versions(self) -> dict[str, str]:
         """Software as the study (or the run) said it."""
-        above = [each["journal"].split(".")[0] for each in self.members.get("members", [])]
+        above = [each["run"].split(".")[0] for each in self.members.get("members", [])]
         study = RunJournal(self.run.folder.parent / above[0]) if above else self.scored.study
         tags = {**(study.read_tags() if study else {}), **self.tags}
         found = {key.removeprefix("version."): value for key, value in tags.items() if key.startswith("version.")}

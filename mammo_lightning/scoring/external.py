@@ -160,8 +160,15 @@ def evaluate(external: External, mlruns: Path, *, about: Mapping[str, str]) -> t
     """
     data, servable = external.data, external.servable
     rows = external.rows()
-    run = Journal(mlruns).run(f"external-{data.name}-{digest(external.model['digest'], data.digest)[:8]}")
+    run = Journal(mlruns).run(
+        f"external-{data.name}-{digest(external.model['digest'], data.digest, *external.levels)[:8]}"
+    )
     point = servable.about
+    if external.level is not point.level:
+        external.lines.append(
+            f"warning: judged at level {external.level}; the model was judged at {point.level}, which these images do "
+            "not have (patches that tile what they stand for: --sampling exhaustive)"
+        )
     run.begin(
         kind=Kind.external,
         name=f"{data.name} by {external.model['name']}",

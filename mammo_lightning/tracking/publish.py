@@ -19,6 +19,7 @@ from mammo_lightning.tracking.views import LEADERBOARD, leaderboard_link, view_k
 __all__ = ["Publisher", "check_uri", "default_uri"]
 
 PAUSE, LONGEST_PAUSE = 1.0, 30.0
+ENOUGH = 60.0  # seconds for what one command adds
 REST = 20  # a look through the store is followed by a rest of so many times its length
 PATIENCE = 3  # runs that fail one after another before the store itself is taken to be down
 

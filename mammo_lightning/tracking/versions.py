@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from mammo_lightning.errors import SettingsError, TrackingError
+from mammo_lightning.tracking.files import tree_digest
 from mammo_lightning.tracking.journal import RunJournal
 from mammo_lightning.tracking.state import Event
 
@@ -59,5 +60,11 @@ def servable(run: RunJournal) -> Event:
         why = "its files are gone" if said else "only a final, an ensemble and the best trials of a study have one"
         raise TrackingError(
             f"run '{run.run_id}' has no servable model ({why}); register the final of its study by the study's name"
+        )
+    folder = run.folder / kept[-1]["folder"]
+    if tree_digest(folder) != kept[-1]["digest"]:
+        raise TrackingError(
+            f"the model in '{folder}' is not what run '{run.run_id}' wrote; restore it, or give the command that made "
+            "it again"
         )
     return kept[-1]

@@ -9,6 +9,7 @@ import pytest
 from fakes import predictions
 from tracked import scores_of, study
 
+from mammo_lightning.clearing import named
 from mammo_lightning.ensembles.assemble import Ensemble, Wish, assemble, controls, gain, record_ensemble
 from mammo_lightning.ensembles.members import Pool, pool
 from mammo_lightning.errors import SettingsError
@@ -98,7 +99,8 @@ def test_an_ensemble_is_a_run_of_its_own(recorded: tuple[Ensemble, Runs]) -> Non
     assert found.points[found.level].rule == "sens0.95"
     assert (found.run.artifacts / "figures" / "roc.png").is_file()
     manifest = json.loads((found.run.artifacts / "manifest.json").read_text())
-    assert [each["journal"] for each in manifest["members"]] == [each.run_id for each in ensemble.members]
+    assert [each["run"] for each in manifest["members"]] == [each.run_id for each in ensemble.members]
+    assert set(named(runs.journal)) >= {each.run_id for each in ensemble.members}, "their models are not to be freed"
     assert [each["digest"] for each in manifest["members"]] == [runs.get(m.run_id).digest() for m in ensemble.members]
     assert Combiner.from_dict(manifest["combiner"]) == ensemble.combiner
     assert sum(each["weight"] for each in manifest["members"]) == pytest.approx(1.0)

@@ -32,7 +32,7 @@ def called(monkeypatch, *words):
 
 def test_it_prints_writes_and_journals(mlruns, monkeypatch, capsys):
     delivered = []
-    monkeypatch.setattr(publish.Publisher, "close", lambda self: delivered.append(self.journal.runs()[-1]))
+    monkeypatch.setattr(publish.Publisher, "close", lambda self, *_: delivered.append(self.journal.runs()[-1]))
     words = ["strong", "--reference", "weak", "--mlruns", mlruns, "--published", "readers:0.1,0.8"]
     assert called(monkeypatch, *words) == 0
     out = capsys.readouterr().out
@@ -57,7 +57,7 @@ def test_it_prints_writes_and_journals(mlruns, monkeypatch, capsys):
 
 
 def test_test_figures_are_compared_without_a_read_or_a_gallery(mlruns, monkeypatch, capsys):
-    monkeypatch.setattr(publish.Publisher, "close", lambda self: None)
+    monkeypatch.setattr(publish.Publisher, "close", lambda *_: None)
     assert called(monkeypatch, "strong", "weak", "--test", "--mlruns", mlruns, "--out", "t.html") == 0
     assert "The hardest images" not in (mlruns.parent / "t.html").read_text()
     assert not (mlruns / "test_reads.jsonl").exists()
@@ -78,7 +78,7 @@ def test_test_figures_are_compared_without_a_read_or_a_gallery(mlruns, monkeypat
     ],
 )
 def test_bad_input_is_one_line(mlruns, monkeypatch, capsys, words, line):
-    monkeypatch.setattr(publish.Publisher, "close", lambda self: None)
+    monkeypatch.setattr(publish.Publisher, "close", lambda *_: None)
     assert called(monkeypatch, *words, "--mlruns", mlruns) == 2
     error = capsys.readouterr().err.strip()
     assert line in error

@@ -16,7 +16,7 @@ def published(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Publishing is tested where it lives; here it only must be asked for."""
     uris: list[str] = []
     monkeypatch.setattr(Publisher, "__init__", lambda self, journal, uri, mlruns: setattr(self, "uri", uri))
-    monkeypatch.setattr(Publisher, "close", lambda self: uris.append(self.uri))
+    monkeypatch.setattr(Publisher, "close", lambda self, *_: uris.append(self.uri))
     return uris
 
 

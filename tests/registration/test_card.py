@@ -127,7 +127,7 @@ def test_members_of_an_ensemble_are_listed_by_their_manifest(tmp_path: Path) -> 
     run.begin(kind=Kind.ensemble, name="e2", study="first", parent=None, experiment="microcalc", tags=tags)
     run.write("predictions.parquet", first.predictions().frame.to_parquet())
     members = [
-        {"journal": each.run_id, "digest": each.digest(), "name": each.name, "weight": weight}
+        {"run": each.run_id, "digest": each.digest(), "name": each.name, "weight": weight}
         for each, weight in ((first, 0.25), (second, 0.75))
     ]
     run.write("manifest.json", json.dumps({"members": members, "candidates": 7}))

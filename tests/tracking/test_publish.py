@@ -132,7 +132,7 @@ def test_a_run_taken_up_again_between_two_deliveries_keeps_no_stale_reason(journ
     assert "reason" not in tags
 
 
-def test_a_model_is_shown_with_its_run_and_can_be_registered(journal, publisher, tmp_path):
+def test_a_model_is_shown_with_its_run_and_can_be_registered(journal, publisher, tmp_path, monkeypatch):
     import mlflow
 
     run = begin(journal.run("a"), "final", "final")
@@ -147,13 +147,12 @@ def test_a_model_is_shown_with_its_run_and_can_be_registered(journal, publisher,
     assert (model.name, str(model.status), model.source_run_id) == ("final", "READY", published.info.run_id)
     assert [(each.key, each.value, each.dataset_name) for each in model.metrics] == [("val_auc", 0.9, "synthetic")]
     assert len(client.get_metric_history(published.info.run_id, "val_auc")) == 1
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", publisher.store.uri)  # MLflow's own setter would leave it set
     mlflow.set_tracking_uri(publisher.store.uri)
-    mlflow.set_registry_uri(publisher.store.uri)
     try:
         version = mlflow.register_model(f"models:/{model.model_id}", "mammo")
     finally:
         mlflow.set_tracking_uri(None)
-        mlflow.set_registry_uri(None)
     assert (version.version, version.run_id) == (1, published.info.run_id)
     run.model(model_folder(tmp_path / "m", "other weights"), "final", {"val_auc": 0.9})
     publisher.publish_all()
