@@ -72,3 +72,16 @@ def test_what_is_wrong_in_a_file_is_said_of_the_file(tmp_path: Path) -> None:
 def test_a_pareto_study_does_not_fix_the_fpr_by_its_rule() -> None:
     assert make_recipe({"objective": "tpr,fpr"}).rule == "youden"
     assert make_recipe({}).rule == "spec0.80"
+
+
+def test_images_that_were_moved_are_found_with_their_table(tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "images.csv").write_text("path,patient,label")
+    recipe = make_recipe({"dataset": "table", "table": str(tmp_path / "old" / "images.csv")})
+    assert recipe.moved(tmp_path / "new").table == tmp_path / "new" / "images.csv"
+    assert recipe.moved(tmp_path / "new").root == tmp_path / "new"
+    assert recipe.moved(tmp_path / "elsewhere").table == recipe.table, "it is not there either"
+    assert recipe.moved(None) is recipe
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "images.csv").write_text("path,patient,label")
+    assert recipe.moved(tmp_path / "new").table == recipe.table, "only the images were moved"

@@ -1,5 +1,6 @@
 """Runs as a person names them, and what cannot be believed of them refused."""
 
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -64,6 +65,14 @@ def test_trials_that_were_not_completed_are_no_candidates(mlruns: Path) -> None:
 def test_what_is_not_there_is_said_with_what_is(mlruns: Path, word: str, message: str) -> None:
     with pytest.raises(TrackingError, match=message):
         Runs(mlruns).named([word])
+
+
+def test_a_run_whose_study_is_gone_is_not_judged_by_an_invented_protocol(mlruns: Path) -> None:
+    shutil.rmtree(mlruns / "journal" / "first-000000")
+    with pytest.raises(
+        TrackingError, match="is of study 'first-000000', which is not in .* Restore the study's folder"
+    ):
+        Runs(mlruns).get("first-000000.t001")
 
 
 def test_a_folder_without_runs_is_said(tmp_path: Path) -> None:

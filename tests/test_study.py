@@ -245,7 +245,7 @@ def of_kind(journal: Journal, kind: str) -> list[str]:
     return [run_id for run_id in journal.runs() if journal.run(run_id).identity["kind"] == kind]
 
 
-@pytest.mark.parametrize("scheme", ["cv", "nested"])
+@pytest.mark.parametrize("scheme", ["cv", pytest.param("nested", marks=pytest.mark.proof)])
 def test_more_trials_go_on_and_are_judged_anew(tmp_path: Path, scheme: str) -> None:
     keys = {**LINEAR, "scheme": scheme, "mlruns": tmp_path}
     for count in (1, 5):

@@ -26,7 +26,7 @@ def closed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Publishing is tested where it lives; here it only must be asked for."""
     published: list[str] = []
     monkeypatch.setattr(Publisher, "__init__", lambda self, journal, uri, mlruns: setattr(self, "uri", uri))
-    monkeypatch.setattr(Publisher, "close", lambda self: published.append(self.uri))
+    monkeypatch.setattr(Publisher, "close", lambda self, *_: published.append(self.uri))
     return published
 
 

@@ -83,6 +83,7 @@ def test_bad_input_is_one_line(mlruns, monkeypatch, capsys, words, line):
     error = capsys.readouterr().err.strip()
     assert line in error
     assert error.count("\n") == 0
+    assert not list((mlruns / "journal").glob("comparison-*")), "nothing is journaled"
 
 
 def test_runs_are_found_by_the_start_of_their_id(mlruns):

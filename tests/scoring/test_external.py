@@ -76,6 +76,19 @@ def test_the_same_again_is_the_same_run_and_read(data, tmp_path):
     assert "external images read 2 times, by 2 models" in summary.lines
 
 
+def test_another_level_is_a_run_of_its_own_and_is_said(data, tmp_path, monkeypatch):
+    about = {"rule": "spec0.80", "level": "patient", "points": {"patch": 0.4, "patient": 0.6}}
+    below = external(data, tmp_path, extra=about)
+    _, first = evaluate(below, tmp_path / "m", about={})
+    assert any("judged at level patch; the model was judged at patient" in line for line in below.lines)
+    monkeypatch.setattr(data, "sampling", "exhaustive")
+    above = external(data, tmp_path, extra=about)
+    _, second = evaluate(above, tmp_path / "m", about={})
+    assert not above.lines
+    assert (first.read_tags()["level"], second.read_tags()["level"]) == ("patch", "patient")
+    assert first.run_id != second.run_id
+
+
 def test_images_seen_in_training_leave_with_their_patients(data, tmp_path):
     seen = data.frame["pixels"].iloc[[0, 30]].tolist()
     one = external(data, tmp_path, seen=seen)

@@ -157,6 +157,12 @@ def test_a_run_without_a_model_is_refused_before_anything_is_made(registry: Mode
         registry.register(registry.journal.run(study), "nothing", tags=TAGS)
     assert "nothing" not in registry.names()
     run = registry.journal.run(next(each for each in registry.journal.runs() if ".t000" in each))
+    kept = next(run.folder.glob("models/*/artifacts/servable/servable.json"))
+    content = kept.read_bytes()
+    kept.unlink()
+    kept.write_bytes(content + b" ")
+    with pytest.raises(TrackingError, match=f"is not what run '{run.run_id}' wrote"):
+        servable(run)
     run.drop("models")
     with pytest.raises(TrackingError, match="has no servable model"):
         servable(run)
