@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-
-import numpy as np
 
 from mammo_lightning import record
 from mammo_lightning.classifiers import weights
@@ -26,10 +23,10 @@ from mammo_lightning.progress import Progress
 from mammo_lightning.recipe import Recipe
 from mammo_lightning.reference import REFERENCE, Reference
 from mammo_lightning.reports import Row, Summary, difference_line
-from mammo_lightning.scoring.reading import reading_of
+from mammo_lightning.scoring.keep import keep_model
 from mammo_lightning.space import run_name
 from mammo_lightning.tracking.journal import Journal, RunJournal
-from mammo_lightning.tracking.serving import Member, pixel_codes, save_servable
+from mammo_lightning.tracking.serving import Member
 from mammo_lightning.tracking.test_reads import TestRead, read_test
 from mammo_lightning.training import Fit, Task
 from mammo_lightning.trials import Trials
@@ -161,7 +158,7 @@ class Finish:
                 )
                 summary.rows.append(row)
             self._truth(summary, run, predictor, (shown or estimates)["auc"])
-            self._serve(run, predictor, points[self.goal.level].threshold, name)
+            self._serve(run, predictor, points, name)
 
     def _keep_reserved(self, run: RunJournal, predictor: Predictor) -> None:
         """What the final and the reference say of reserved patients: an ensemble of experts is shown beside them."""
@@ -229,39 +226,11 @@ class Finish:
             if run.begun() is None:
                 continue  # made on another machine, which alone writes to its run
             predictor = make_predictor(self.task, trials.fits(trial.number))
-            point = predictor.points(self.goal.rule)[0][self.goal.level]
-            self._serve(run, predictor, point.threshold, f"t{trial.number:03d}")
+            self._serve(run, predictor, predictor.points(self.goal.rule)[0], f"t{trial.number:03d}")
 
-    def _serve(self, run: RunJournal, predictor: Predictor, threshold: float, name: str) -> None:
-        data = self.task.data
-        folder: Path = run.folder / "models" / name
-        points = predictor.points(self.goal.rule)[0]
-        seen = data.frame["pixels"][self.task.splits.fold > TEST]
-        save_servable(
-            folder,
-            members=[Member(run.run_id, predictor.folders, [platt.as_dict() for platt in predictor.calibrators])],
-            classes=list(data.classes),
-            threshold=threshold,
-            scale=data.scale,
-            dtype=str(data.images.dtype),
-            shape=data.shape,
-            example=np.asarray(data.images[:2]),
-            reading=reading_of(data).model_dump(),
-            trained_on=pixel_codes(seen),
-            extra={
-                "spacing_mm": data.spacing_mm,
-                "rule": self.goal.rule,
-                "level": str(self.goal.level),
-                "points": {str(level): point.threshold for level, point in points.items()},
-                "run": run.run_id,
-            },
-        )
-        metrics = run.read_metrics()
-        run.model(
-            folder,
-            name,
-            {key: value for key, value in metrics.items() if key.startswith(("val_", "test_")) and "/" not in key},
-        )
+    def _serve(self, run: RunJournal, predictor: Predictor, points: Points, name: str) -> None:
+        member = Member(run.run_id, predictor.folders, [platt.as_dict() for platt in predictor.calibrators])
+        keep_model(run, name, self.task, [member], points, self.goal.level)
 
 
 def study_metrics(run: RunJournal, trials: Trials, slot: int) -> None:

@@ -33,12 +33,10 @@ class Described(Protocol):
     @property
     def levels(self) -> list[Level]:
         """The levels that mean something."""
-        ...
 
     @property
     def synthetic(self) -> bool:
         """Whether the images are generated."""
-        ...
 
 
 Decide = Any  # Callable[[Predictions, Level], tuple[NDArray[np.bool_], float]]

@@ -22,14 +22,28 @@ from mammo_lightning.ledger import Ledger
 from mammo_lightning.plan import Plan
 from mammo_lightning.progress import Progress
 from mammo_lightning.runs import Scored
-from mammo_lightning.scoring.reading import reading_of
+from mammo_lightning.scoring.keep import keep_model
 from mammo_lightning.tracking.fetch import Fetch
 from mammo_lightning.tracking.journal import RunJournal
-from mammo_lightning.tracking.serving import Member, pixel_codes, save_servable
+from mammo_lightning.tracking.serving import Member
 from mammo_lightning.tracking.test_reads import TestRead, read_test
 from mammo_lightning.training import PREDICTIONS, Task, fit
 from mammo_lightning.types import Kind, Predictions, Split, seed_from
 from mammo_lightning.wall import read_shared_test
+
+
+def opened(member: Scored, *, mlruns: Path, root: Path | None, progress: Progress) -> Plan:
+    """The study of a run as it was planned, with its images; others than it was made of are refused."""
+    if member.recipe is None:
+        raise SettingsError(f"run '{member.run_id}' is of no study here: there are no weights to take")
+    given = {"mlruns": mlruns, "fresh": False}
+    plan = Plan(member.recipe.moved(root).model_copy(update=given), progress)
+    if plan.splits.digest != member.tags["folds"]:
+        raise DataError(
+            f"the images under '{plan.recipe.root or plan.recipe.dataset}' or their folds are not those of "
+            f"study '{member.run.identity['study']}'; pass the --root it was made with"
+        )
+    return plan
 
 
 @dataclass
@@ -45,20 +59,11 @@ class Networks:
         self._plans: dict[str, Plan] = {}
 
     def plan(self, member: Scored) -> Plan:
-        """The study of a member as it was planned, with its images; others than it was made of are refused."""
-        if member.recipe is None or member.study is None:
-            raise SettingsError(f"run '{member.run_id}' is of no study here: there are no weights to take")
-        name = member.study.run_id
-        if name not in self._plans:
-            given = {"mlruns": self.mlruns, "fresh": False}
-            plan = Plan(member.recipe.moved(self.root).model_copy(update=given), self.progress)
-            if plan.splits.digest != member.tags["folds"]:
-                raise DataError(
-                    f"the images under '{plan.recipe.root or plan.recipe.dataset}' or their folds are not those of "
-                    f"study '{member.run.identity['study']}'; pass the --root it was made with"
-                )
-            self._plans[name] = plan
-        return self._plans[name]
+        """The study of a member as it was planned, opened once."""
+        key = member.study.run_id if member.study else member.run_id
+        if key not in self._plans:
+            self._plans[key] = opened(member, mlruns=self.mlruns, root=self.root, progress=self.progress)
+        return self._plans[key]
 
     def predictor(self, member: Scored) -> Predictor:
         """What a member says of any image: the mean of its fold models, each calibrated on rows it did not see."""
@@ -134,39 +139,14 @@ def read_test_split(
 
 
 def save_model(networks: Networks, ensemble: Ensemble, run: RunJournal) -> Path:
-    """Everything that is needed to score an image, in one folder: members, weights, rule, calibration, threshold."""
-    data = networks.plan(ensemble.members[0]).data
-    seen = data.frame["pixels"][networks.plan(ensemble.members[0]).splits.fold > TEST]
-    points = ensemble.points(data.levels)
+    """The ensemble as one model that can be registered and served."""
+    plan = networks.plan(ensemble.members[0])
     members = [
         Member(each.run_id, predictor.folders, [platt.as_dict() for platt in predictor.calibrators])
         for each, predictor in ((each, networks.predictor(each)) for each in ensemble.members)
     ]
-    name = ensemble.name.replace(" ", "-")
-    folder = save_servable(
-        run.folder / "models" / name,
-        members=members,
-        combiner=ensemble.combiner.as_dict(),
-        classes=list(data.classes),
-        threshold=points[ensemble.wish.level].threshold,
-        scale=data.scale,
-        dtype=str(data.images.dtype),
-        shape=data.shape,
-        example=np.asarray(data.images[:2]),
-        reading=reading_of(data).model_dump(),
-        trained_on=pixel_codes(seen),
-        extra={
-            "spacing_mm": data.spacing_mm,
-            "rule": ensemble.wish.point_rule,
-            "level": str(ensemble.wish.level),
-            "points": {str(level): point.threshold for level, point in points.items()},
-            "run": run.run_id,
-        },
-    )
-    metrics = run.read_metrics()
-    own = {key: value for key, value in metrics.items() if key.startswith(("val_", "test_")) and "/" not in key}
-    run.model(folder, name, own)
-    return folder
+    name, points = ensemble.name.replace(" ", "-"), ensemble.points(plan.data.levels)
+    return keep_model(run, name, plan.task, members, points, ensemble.wish.level, ensemble.combiner.as_dict())
 
 
 def combined(ensemble: Ensemble, predictors: list[Predictor], images: NDArray[np.generic]) -> NDArray[np.float64]:

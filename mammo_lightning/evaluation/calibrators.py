@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -24,11 +25,9 @@ class Calibrator(Protocol):
 
     def __call__(self, scores: ArrayLike) -> Floats:
         """Calibrated scores."""
-        ...
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -116,7 +115,7 @@ def fit_calibrator(name: str, labels: ArrayLike, scores: ArrayLike) -> Calibrato
 
 def calibrator_from(values: Mapping[str, Any]) -> Calibrator:
     """What `as_dict` gave."""
-    try:
+    with suppress(KeyError, TypeError, ValueError):
         match values["name"]:
             case "platt":
                 return _NamedPlatt(Platt.from_dict(values))
@@ -126,8 +125,6 @@ def calibrator_from(values: Mapping[str, Any]) -> Calibrator:
                 corners = [tuple(map(float, values[key])) for key in ("scores", "values")]
                 if len(corners[0]) == len(corners[1]) > 0 and np.isfinite(corners).all():
                     return Isotonic(corners[0], corners[1])
-    except (KeyError, TypeError, ValueError):
-        pass
     raise DataError(f"calibrator {dict(values)!r} cannot be read; expected one of {', '.join(CALIBRATORS)}")
 
 

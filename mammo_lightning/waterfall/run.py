@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 
 from mammo_lightning import record
+from mammo_lightning.ensembles.networks import opened
 from mammo_lightning.evaluation.canvas import png
 from mammo_lightning.evaluation.resampling import Estimate
 from mammo_lightning.evaluation.steps import Step
 from mammo_lightning.evaluation.steps_figure import waterfall_figure
-from mammo_lightning.plan import Plan
 from mammo_lightning.progress import Progress
-from mammo_lightning.runs import Runs, Scored
+from mammo_lightning.runs import Runs
 from mammo_lightning.tracking.journal import RunJournal
 from mammo_lightning.types import Kind
 from mammo_lightning.waterfall.steps import Waterfall, trial_of
@@ -35,7 +35,7 @@ def keep_waterfall(
         progress: Told what is done; asked whether to stop.
     """
     trial = trial_of(found, word)
-    plan = _plan(found, trial, root, progress)
+    plan = opened(trial, mlruns=found.mlruns, root=root, progress=progress)
     run = found.journal.run(f"waterfall-{trial.run_id}")
     synthetic = bool(plan.data.synthetic)
     tags = {"dataset": plan.recipe.dataset, "synthetic": str(synthetic).lower(), "audited": trial.run_id}
@@ -54,17 +54,6 @@ def keep_waterfall(
         run.metrics(_metrics(steps))
         run.note("\n\n".join(["SYNTHETIC images", *lines] if synthetic else lines))
     return run, steps, lines
-
-
-def _plan(found: Runs, trial: Scored, root: Path | None, progress: Progress) -> Plan:
-    """The study as it was planned; other images than its own are refused."""
-    from mammo_lightning.ensembles.networks import Networks
-    from mammo_lightning.tracking.fetch import Fetch
-
-    def nowhere(name: str) -> Fetch:
-        raise NotImplementedError(name)  # weights are not asked for
-
-    return Networks(found.mlruns, root, nowhere, progress).plan(trial)
 
 
 def table(steps: Sequence[Step]) -> pd.DataFrame:

@@ -25,7 +25,7 @@ def mlruns(tmp_path, monkeypatch):
 
 def called(monkeypatch, *words):
     monkeypatch.setattr(sys, "argv", ["compare", *map(str, words)])
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit, match=r"\d") as ended:
         run(compare.app)
     return ended.value.code
 
