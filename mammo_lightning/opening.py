@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from mammo_lightning.datamodules.base import MammoDataModule
+from mammo_lightning.datamodules.folds import Splits, make_splits
 from mammo_lightning.errors import SettingsError, TrackingError, one_of
 from mammo_lightning.progress import Progress
 from mammo_lightning.recipe import DataOptions, Recipe
@@ -70,6 +71,20 @@ def _options(recipe: Recipe, cls: type[MammoDataModule]) -> dict[str, Any]:
 def _flag(name: str) -> str:
     """The option of a dataset as one types it."""
     return f"--{name.replace('_', '-')}" if name in DataOptions.model_fields else f"--data {name}="
+
+
+def divided(recipe: Recipe, data: MammoDataModule) -> Splits:
+    """The division of a dataset that a recipe asks for; nothing is written."""
+    return make_splits(
+        data,
+        folds=recipe.folds,
+        fold_seed=recipe.fold_seed,
+        test=recipe.test,
+        reserve=recipe.reserve,
+        holdout=recipe.scheme == "holdout",
+        straddle=recipe.straddle,
+        grouping=recipe.group,
+    )
 
 
 def writable(folder: Path) -> Path:

@@ -8,14 +8,13 @@ from typing import Any
 
 from mammo_lightning.datamodules.audit import structure
 from mammo_lightning.datamodules.base import MammoDataModule
-from mammo_lightning.datamodules.folds import Splits, make_splits
 from mammo_lightning.engine.choice import divide
 from mammo_lightning.errors import SettingsError
 from mammo_lightning.evaluation import thresholds
 from mammo_lightning.hardware import Hardware, choose
 from mammo_lightning.identity import identify
 from mammo_lightning.ledger import Ledger
-from mammo_lightning.opening import open_dataset
+from mammo_lightning.opening import divided, open_dataset
 from mammo_lightning.progress import Progress
 from mammo_lightning.recipe import Recipe
 from mammo_lightning.registry import CLASSIFIERS
@@ -44,7 +43,7 @@ class Plan:
             raise SettingsError(f"--objective val_macro_auc needs finer classes, and {recipe.dataset!r} has two here")
         if shared is not None:
             bring_split(shared, self.data)
-        self.splits = self._splits()
+        self.splits = divided(recipe, self.data)
         self.task = Task(self.data, self.splits, recipe.classifier)
         for settings in self.space.corners():
             self.classifier(shape=self.data.shape, settings=settings, sides=self.data.sides)
@@ -148,16 +147,3 @@ class Plan:
         recipe = self.recipe
         fits = recipe.trials * (recipe.folds if recipe.scheme == "cv" else 1)
         return divide(self.hardware, workers=recipe.workers, devices=recipe.devices, share=recipe.gpu_share, fits=fits)
-
-    def _splits(self) -> Splits:
-        recipe = self.recipe
-        return make_splits(
-            self.data,
-            folds=recipe.folds,
-            fold_seed=recipe.fold_seed,
-            test=recipe.test,
-            reserve=recipe.reserve,
-            holdout=recipe.scheme == "holdout",
-            straddle=recipe.straddle,
-            grouping=recipe.group,
-        )

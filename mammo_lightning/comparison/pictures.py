@@ -60,22 +60,13 @@ def _opened(entry: Entry, mlruns: Path, root: Path | None, progress: Progress) -
 
 def _count(comparison: Comparison, data: MammoDataModule, mlruns: Path) -> str:
     """Looking at test images is a read of the test split, told and counted like any other."""
-    from mammo_lightning.datamodules.folds import make_splits
+    from mammo_lightning.opening import divided
     from mammo_lightning.tracking.test_reads import read_test
 
     run = comparison.entries[0].run
     recipe = run.recipe
     assert recipe is not None
-    splits = make_splits(
-        data,
-        folds=recipe.folds,
-        fold_seed=recipe.fold_seed,
-        test=recipe.test,
-        reserve=recipe.reserve,
-        holdout=recipe.scheme == "holdout",
-        straddle=recipe.straddle,
-        grouping=recipe.group,
-    )
+    splits = divided(recipe, data)
     if run.tags.get("test_split", splits.test_digest) != splits.test_digest:
         raise DataError(f"the test split of these images is not the one run '{run.run_id}' has read; pass --root")
     members = " ".join(entry.run.run_id for entry in comparison.entries)
