@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from mammo_lightning.comparison.compare import Comparison
-    from mammo_lightning.runs import Runs, Scored
 
 app = verb()
 
@@ -39,29 +38,34 @@ def compare(
     root: Annotated[Path | None, option("Where the images are now, if not where the study found them.")] = None,
     out: Annotated[Path | None, option("Where the page is written too (default: compare.html).")] = None,
     mlruns: Annotated[Path, typer.Option(help="The tracking folder of the runs.")] = Path("mlruns"),
-    tracking_uri: Annotated[str | None, option("An MLflow server instead of the local database.")] = None,
+    tracking_uri: Annotated[
+        str | None, option("An MLflow server instead of the local database; runs that only it has are fetched.")
+    ] = None,
+    storage: Annotated[str | None, option("What machines share (as of tune): reads are counted there too.")] = None,
 ) -> None:
     """Compare finished runs: figures with intervals, curves, subgroups, and paired tests against a reference."""
     from mammo_lightning.comparison.compare import compare as compared
     from mammo_lightning.comparison.kept import keep
     from mammo_lightning.comparison.options import check_prevalence, points_of, reference_of
     from mammo_lightning.comparison.pictures import gallery_of
-    from mammo_lightning.runs import Runs
+    from mammo_lightning.runs import known_runs
     from mammo_lightning.tracking.publish import check_uri, default_uri
 
     points, stated = points_of(published or []), check_prevalence(prevalence)
+    place = _place(out or Path("compare.html"))
     uri = check_uri(tracking_uri) if tracking_uri else default_uri(mlruns)
-    known = Runs(mlruns)
-    found = _found(known, runs)
-    split = "test" if test else "val"
-    comparison = compared(found, reference=reference_of(known, found, reference), level=level, split=split)
 
     from experiments.display import Display
     from mammo_lightning.page.html import page
 
     with Display() as progress:
+        known = known_runs(mlruns, uri, [*runs, *([reference] if reference else [])], progress)
+        found = known.named(runs)
+        split = "test" if test else "val"
+        comparison = compared(found, reference=reference_of(known, found, reference), level=level, split=split)
         progress.say("drawing the page")
-        hard = gallery_of(comparison, mlruns, root, progress) if (gallery is None and not test) or gallery else None
+        wanted = gallery or (gallery is None and not test)
+        hard = gallery_of(comparison, mlruns, root, progress, storage) if wanted else None
         text = page(
             comparison,
             prevalence=stated,
@@ -70,25 +74,38 @@ def compare(
             pictures=hard.pictures if hard else None,
             about=f"Made from logged predictions of {', '.join(each.run.run_id for each in comparison.entries)}.",
         )
-        written = _written(out or Path("compare.html"), text)
+        written = _written(place, text)
         kept = keep(comparison, text, mlruns, uri, prevalence=stated, published=points)
         _show(comparison, [*(hard.lines if hard else ()), f"page: {written}", f"run: {kept}"], progress.console)
 
 
-def _found(known: Runs, words: list[str]) -> list[Scored]:
-    return known.named(words)
+def _number(value: float, digits: int) -> str:
+    return f"{value:.{digits}f}" if value == value else "–"
+
+
+def _place(out: Path) -> Path:
+    """Where the page goes; asked before anything is computed, and never in the place of what is no page of ours."""
+    from mammo_lightning.errors import SettingsError
+    from mammo_lightning.page.html import is_page
+
+    if not out.resolve().parent.is_dir() or out.is_dir():
+        raise SettingsError(f"--out '{out}' cannot be written to; name a file in a folder that is there")
+    if out.exists() and not is_page(out):
+        raise SettingsError(f"--out '{out}' is there and no page of a comparison; name another file")
+    return out.resolve()
 
 
 def _written(path: Path, text: str) -> Path:
     from mammo_lightning.errors import SettingsError
+    from mammo_lightning.tracking.files import write_whole
 
     try:
-        path.write_text(text, encoding="utf-8")
+        write_whole(path, text.encode())
     except OSError as error:
         raise SettingsError(
             f"--out '{path}' cannot be written to ({error.strerror}); name a file in a folder"
         ) from None
-    return path.resolve()
+    return path
 
 
 def _show(comparison: Comparison, lines: list[str], console: Console) -> None:
@@ -107,7 +124,7 @@ def _show(comparison: Comparison, lines: list[str], console: Console) -> None:
         row = comparison.table.iloc[number]
         rates = [comparison.estimate(number, name) for name in ("tpr", "fpr")]
         told = ["–" if rate.value != rate.value else str(rate) if wide else f"{rate.value:.2f}" for rate in rates]
-        cells = (f"{row['calibration_slope']:.2f}", f"{row['ece']:.3f}", entry.table.counts())
+        cells = (_number(row["calibration_slope"], 2), _number(row["ece"], 3), entry.table.counts())
         name = Text(entry.name + (" (reference)" if entry.reference else ""))
         table.add_row(name, str(comparison.estimate(number, "auc")), *told, *cells)
     console.print(table)

@@ -37,37 +37,42 @@ def ensemble(
     model: Annotated[bool, typer.Option(help="Save a model that can be registered and served.")] = True,
     root: Annotated[Path | None, option("Where the images are, if not where they were.")] = None,
     mlruns: Annotated[Path, typer.Option(help="Where everything is kept.")] = Path("mlruns"),
-    tracking_uri: Annotated[str | None, option("An MLflow server instead of the local database.")] = None,
+    tracking_uri: Annotated[
+        str | None, option("An MLflow server instead of the local database; runs that only it has are fetched.")
+    ] = None,
+    storage: Annotated[str | None, option("What machines share (as of tune): reads are counted there too.")] = None,
 ) -> None:
     """Assemble ensembles from logged predictions, judged on rows that nothing of them was fitted on."""
     from experiments.display import Display
     from mammo_lightning.ensembles.assemble import Wish, assemble
+    from mammo_lightning.ensembles.members import BY_HAND
     from mammo_lightning.ensembles.networks import Networks
-    from mammo_lightning.runs import Runs
+    from mammo_lightning.runs import known_runs
     from mammo_lightning.tracking.fetch import Fetch
     from mammo_lightning.tracking.publish import ENOUGH, Publisher, check_uri, default_uri
 
-    found = Runs(mlruns)
     uri = check_uri(tracking_uri or default_uri(mlruns))
-    pool, references = _pool(found, studies or [], runs)
-    first = pool.members[0]
-    counts = _counts(members) if runs is None else [len(pool.members)]
-    wishes = [
-        Wish(
-            rule=rule,
-            count=count,
-            by=by,
-            calibration=calibration,
-            level=type(first.level)(_known(level, first)),
-            operating_point=operating_point or ("" if rule == "majority" else first.rule),
-        )
-        for count in counts
-    ]
     with Display() as progress:
+        words = [*(studies or []), *(runs.split(",") if runs else [])]
+        found = known_runs(mlruns, uri, words, progress)
+        pool, references = _pool(found, studies or [], runs)
+        first = pool.members[0]
+        counts = _counts(members) if runs is None else [len(pool.members)]
+        wishes = [
+            Wish(
+                rule=rule,
+                count=count,
+                by=by if runs is None else BY_HAND,
+                calibration=calibration,
+                level=type(first.level)(_known(level, first)),
+                operating_point=operating_point or ("" if rule == "majority" else first.rule),
+            )
+            for count in counts
+        ]
         made = [assemble(pool, each) for each in progress.loop(wishes, "ensembles", len(wishes))]
         publisher = Publisher(found.journal, uri, found.mlruns)
-        networks = Networks(found.mlruns, root, lambda name: Fetch(publisher.store, name), progress)
-        wanted = {"test": test, "model": model and _images_are_there(networks, made, progress, needed=test)}
+        networks = Networks(found.mlruns, root, lambda name: Fetch(publisher.store, name), progress, storage)
+        wanted = {"test": test, "model": model and _weights_are_there(networks, made, progress, needed=test)}
         try:
             for each in made:
                 _record(found, each, references, networks, progress, **wanted)
@@ -75,13 +80,13 @@ def ensemble(
             publisher.close(ENOUGH)
 
 
-def _images_are_there(networks: Networks, made: list[Ensemble], progress: Display, *, needed: bool) -> bool:
-    """Whether models can be made; asked before anything is written."""
+def _weights_are_there(networks: Networks, made: list[Ensemble], progress: Display, *, needed: bool) -> bool:
+    """Whether models can be made of the weights of all members; asked before anything is written."""
     from mammo_lightning.errors import MammoError
 
     try:
         for member in {id(each): each for one in made for each in one.members}.values():
-            networks.plan(member)
+            networks.predictor(member)
     except MammoError as error:
         if needed:
             raise
@@ -116,8 +121,7 @@ def _pool(found: Runs, studies: list[str], runs: str | None) -> tuple[Pool, list
     if bool(studies) == bool(runs):
         raise SettingsError("which runs are meant? Name studies, or pass --runs ID,ID")
     if runs:
-        members = [found.get(each) for each in runs.split(",")]
-        return pool(members), []
+        return pool(found.named(runs.split(","))), []
     members, split = [], "val"
     for study in studies:
         nested = found.experts(study)

@@ -35,11 +35,14 @@ def promote(
     Sensitivity and specificity must both be shown to be no worse, one-sided 97.5 %, up to the margin.
     """
     import mammo_lightning.registration.promote as promotion
+    from experiments.display import Display
     from mammo_lightning.tracking.store import check_uri, default_uri
 
     uri = check_uri(tracking_uri) if tracking_uri else default_uri(mlruns)
     try:
-        done = promotion.promote(word, to=to, source=source, margin=margin, override=override, mlruns=mlruns, uri=uri)
+        done = promotion.promote(
+            word, to=to, source=source, margin=margin, override=override, mlruns=mlruns, uri=uri, progress=Display()
+        )
     except promotion.Refused as refused:
         print(f"error: {refused.what}:", *refused.reasons, sep="\n  ", file=sys.stderr)
         return 2

@@ -148,6 +148,7 @@ class _Study:
         asked = json.loads(recipe.model_dump_json(exclude=CHANGING))
         self.run.params({name: value for name, value in asked.items() if value is not None})
         self.run.tags({"trials": str(recipe.trials), "precision": self.plan.task.hardware.precision})
+        self.run.tags({"storage": "shared"} if recipe.storage else {})
         places = {name: path.resolve() for name in ("root", "table") if (path := getattr(recipe, name))}
         kept = recipe.model_copy(update=places)  # other commands open the images from other folders
         self.run.write("recipe.json", kept.model_dump_json(indent=2, exclude={"storage", "tracking_uri"}))

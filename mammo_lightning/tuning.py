@@ -19,6 +19,7 @@ from mammo_lightning.evaluation.several import macro_auc
 from mammo_lightning.evaluation.statistics import mean_fold_auc
 from mammo_lightning.evaluation.thresholds import cross_fitted, decided_on
 from mammo_lightning.ledger import Lease, Ledger
+from mammo_lightning.retention import MOST_FPR, order
 from mammo_lightning.space import Space
 from mammo_lightning.tracking.store import public, told
 from mammo_lightning.types import Level, Predictions, seed_from
@@ -27,7 +28,6 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
 Trial, Known = optuna.Trial, FrozenTrial
-MOST_FPR = 0.2
 TABLE = "predictions"  # of a completed trial, as parquet
 
 
@@ -82,14 +82,7 @@ class Goal:
 
     def ranked(self, trials: list[FrozenTrial]) -> list[FrozenTrial]:
         """Completed trials, the best first: the highest value, or the highest TPR with an FPR of at most 0.2."""
-
-        def key(trial: FrozenTrial) -> tuple[float, ...]:
-            if not self.pareto:
-                return (-trial.values[0], trial.number)
-            tpr, fpr = trial.values
-            return (0, -tpr, fpr, trial.number) if fpr <= MOST_FPR else (1, fpr, -tpr, trial.number)
-
-        return sorted(trials, key=key)
+        return sorted(trials, key=lambda trial: (*order(tuple(trial.values)), trial.number))
 
 
 class Search:

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from mammo_lightning.datamodules.base import MammoDataModule
 from mammo_lightning.datamodules.folds import Splits
 from mammo_lightning.errors import TrackingError
 from mammo_lightning.ledger import Ledger
+from mammo_lightning.opening import check_storage
 from mammo_lightning.tracking import lines
 from mammo_lightning.tracking.files import write_whole
 from mammo_lightning.tracking.test_reads import READS, TestRead, read_test, reads
+
+
+@contextmanager
+def opened(storage: str | None, mlruns: Path) -> Iterator[Ledger | None]:
+    """The ledger of a storage that machines share, where one is named."""
+    ledger = Ledger(check_storage(storage), mlruns) if storage else None
+    try:
+        yield ledger
+    finally:
+        if ledger is not None:
+            ledger.close()
 
 
 def bring_split(ledger: Ledger, data: MammoDataModule) -> None:
@@ -34,6 +48,14 @@ def share_split(ledger: Ledger, data: MammoDataModule) -> None:
     if path.exists():
         ledger.keep(f"split {path.stem}", path.read_text())
         bring_split(ledger, data)
+
+
+def read_counted(storage: str | None, mlruns: Path, splits: Splits, *, study: str, run: str) -> TestRead:
+    """Open the test split for one frozen run; counted for all machines that share a storage, where one is named."""
+    with opened(storage, mlruns) as ledger:
+        if ledger is None:
+            return read_test(mlruns, splits, study=study, run=run)
+        return read_shared_test(ledger, mlruns, splits, study=study, run=run)
 
 
 def read_shared_test(ledger: Ledger, mlruns: Path, splits: Splits, *, study: str, run: str) -> TestRead:

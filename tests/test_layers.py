@@ -13,11 +13,11 @@ ROWS = [
     {"datamodules", "classifiers", "generators"},
     {"explanation", "tracking"},
     {"space", "watch", "task", "training", "opening", "extraction"}
-    | {"provenance", "ledger", "identity", "record", "retention", "runs"},
+    | {"provenance", "ledger", "identity", "record", "retention", "runs", "scored"},
     {"outages", "wall"},
     {"engine"},
     {"tuning", "final", "reports", "controls", "elsewhere", "plan"}
-    | {"ensembles", "comparison", "page", "scoring", "registration", "waterfall"},
+    | {"auditing", "ensembles", "comparison", "page", "scoring", "registration", "waterfall"},
     {"slots"},
     {"trials"},
     {"adoption"},

@@ -1,5 +1,6 @@
 """Several machines on one study: real PostgreSQL, a real MLflow server on it, and processes in folders of their own."""
 
+import json
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from servers import Server
 
 from mammo_lightning.recipe import make_recipe
 from mammo_lightning.study import run_study
+from mammo_lightning.tracking.journal import Journal
 from mammo_lightning.types import Predictions
 
 ROOT = Path(__file__).parents[1]
@@ -64,6 +66,23 @@ def counted(client: MlflowClient, searches: str) -> None:
     found = optuna.load_study(study_name=name, storage=searches).trials
     assert [trial.number for trial in found] == list(range(TRIALS))
     assert {trial.state for trial in found} == {optuna.trial.TrialState.COMPLETE}
+
+
+def combined(folder: Path, storage: str, uri: str) -> None:
+    """A machine that trained nothing makes an ensemble of what all others trained, with their weights."""
+    folder.mkdir()
+    command = [sys.executable, "-m", "experiments.ensemble", "shared", "--members", str(TRIALS)]
+    command += ["--storage", storage, "--tracking-uri", uri]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(
+        command, cwd=folder, text=True, capture_output=True, timeout=400, env=environment, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    (made,) = Journal(folder / "mlruns").runs()
+    run = Journal(folder / "mlruns").run(made)
+    assert len(json.loads((run.artifacts / "manifest.json").read_text())["members"]) == TRIALS
+    assert list(run.folder.glob("models/*/MLmodel"))
+    assert "training it again" not in ended.stdout
 
 
 @pytest.mark.proof
@@ -122,6 +141,7 @@ def test_three_machines_one_of_which_dies(databases: tuple[str, str], tmp_path: 
         client = MlflowClient(server.uri)
         counted(client, searches)
         assert {each.name for each in client.search_experiments()} == {"Default", "synthetic"}
+        combined(tmp_path / "fourth", searches, server.uri)
         (name,) = [each for each in optuna.get_all_study_names(searches) if each.startswith("shared")]
         found = optuna.load_study(study_name=name, storage=searches).trials
     finally:

@@ -9,9 +9,10 @@ from fakes import predictions
 from tracked import study, trial
 
 from mammo_lightning.errors import DataError, TrackingError
+from mammo_lightning.record import record_point
 from mammo_lightning.runs import Runs
 from mammo_lightning.tracking.journal import Journal
-from mammo_lightning.types import Kind, Level, Outcome
+from mammo_lightning.types import Kind, Level, OperatingPoint, Outcome
 
 
 @pytest.fixture
@@ -93,3 +94,51 @@ def test_predictions_that_were_changed_since_are_refused(mlruns: Path) -> None:
 def test_a_run_without_predictions_of_a_split_is_said(mlruns: Path) -> None:
     with pytest.raises(DataError, match=r"no predictions of split test \(predictions_test.parquet\)"):
         Runs(mlruns).get("first/t000").predictions("test")
+
+
+@pytest.mark.parametrize("content", ["{", '{"level": "patient"}'])
+def test_a_recipe_that_is_another_by_now_is_refused(mlruns: Path, content: str) -> None:
+    path = mlruns / "journal" / "first-000000" / "artifacts" / "recipe.json"
+    path.unlink()
+    path.write_text(content)
+    with pytest.raises(DataError, match=r"recipe.json' is not what run 'first-000000' wrote"):
+        _ = Runs(mlruns).get("first/t001").rule
+
+
+def test_a_threshold_that_is_another_by_now_is_refused(mlruns: Path) -> None:
+    scored = Runs(mlruns).get("first/t001")
+    record_point(scored.run, {"patch": OperatingPoint(0.4, Level.patch, "youden")}, "carried")
+    assert scored.points[Level.patch].threshold == 0.4
+    path = scored.run.artifacts / "operating_point.json"
+    text = path.read_text()
+    path.unlink()
+    path.write_text(text.replace("0.4", "0.9"))
+    with pytest.raises(DataError, match=r"operating_point.json' is not what run .* wrote"):
+        _ = scored.points
+
+
+def test_calibrated_scores_that_are_others_by_now_are_refused(mlruns: Path) -> None:
+    scored = Runs(mlruns).get("first/t001")
+    assert scored.calibrated() is None
+    path = scored.run.write("predictions_calibrated.parquet", predictions(seed=4).frame.to_parquet(index=False))
+    assert scored.calibrated().frame.equals(predictions(seed=4).frame)
+    path.unlink()
+    predictions(seed=5).write(path)
+    with pytest.raises(DataError, match=r"predictions_calibrated.parquet' is not what run .* wrote"):
+        scored.calibrated()
+
+
+def test_an_outer_fold_is_no_name_for_one_of_its_trials(mlruns: Path) -> None:
+    journal = Journal(mlruns)
+    outer = journal.run("first-000000.o0")
+    outer.begin(kind=Kind.study, name="o0", study="first", parent="first-000000", experiment="synthetic", tags={})
+    outer.end(Outcome.completed)
+    with pytest.raises(TrackingError, match="'first-000000.o0' is an outer fold of 'first-000000'; name that study"):
+        Runs(mlruns).named(["first-000000.o0"])
+
+
+def test_without_a_final_the_best_of_a_pareto_study_raises_few_false_alarms(mlruns: Path) -> None:
+    journal, above = Journal(mlruns), study(mlruns, "pair", [])
+    for slot, (tpr, fpr) in enumerate([(0.99, 0.9), (0.8, 0.15), (0.7, 0.05)]):
+        trial(journal, above, slot, predictions(seed=slot)).metrics({"objective": tpr, "objective_fpr": fpr})
+    assert Runs(mlruns).named(["pair"])[0].run_id == "pair-000000.t001"

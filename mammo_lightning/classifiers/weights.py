@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from mammo_lightning.classifiers.base import Classifier
@@ -33,12 +34,16 @@ def load(folder: Path) -> Classifier:
     """Read what `save` wrote, ready to predict."""
     if not (folder / WEIGHTS).is_file() or not (folder / CONFIG).is_file():
         raise DataError(f"no model at '{folder}'; expected {WEIGHTS} and {CONFIG} of a finished fit")
-    config = json.loads((folder / CONFIG).read_text())
-    channels, height, width = config["shape"]
-    cls = CLASSIFIERS.get(config["classifier"])
-    classifier: Classifier = cls(
-        shape=(channels, height, width), settings=config["settings"], sides=config.get("sides", ())
-    )
-    classifier.load_state_dict(load_file(folder / WEIGHTS))
+    try:
+        config = json.loads((folder / CONFIG).read_text())
+        channels, height, width = config["shape"]
+        cls = CLASSIFIERS.get(config["classifier"])
+        classifier: Classifier = cls(
+            shape=(channels, height, width), settings=config["settings"], sides=config.get("sides", ())
+        )
+        classifier.load_state_dict(load_file(folder / WEIGHTS))
+    except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
+        told = str(error).partition("\n")[0]
+        raise DataError(f"the model at '{folder}' is damaged ({told}); restore it, or remove it") from None
     classifier.eval()
     return classifier

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from mammo_lightning import record
 from mammo_lightning.comparison.compare import Comparison
 from mammo_lightning.tracking.journal import Journal
 from mammo_lightning.tracking.publish import ENOUGH, Publisher
-from mammo_lightning.types import Kind, Outcome, digest
+from mammo_lightning.types import Kind, digest
 
 MOST_MEMBERS = 40  # ids that fit into a tag
 
@@ -44,12 +45,12 @@ def keep(
             "split": comparison.split,
         },
     )
-    run.params({} if prevalence is None else {"prevalence": prevalence})
-    run.write("compare.html", page)
-    run.write("table.csv", comparison.table.to_csv(index=False, float_format="%.6g"))
-    run.write("tests.csv", comparison.tests.to_csv(index=False, float_format="%.6g"))
-    run.write("subgroups.csv", comparison.subgroups.to_csv(index=False, float_format="%.6g"))
-    run.note("\n\n".join(comparison.lines))
-    run.end(Outcome.completed)
+    with record.ending(run):
+        run.params({} if prevalence is None else {"prevalence": prevalence})
+        run.write("compare.html", page)
+        run.write("table.csv", comparison.table.to_csv(index=False, float_format="%.6g"))
+        run.write("tests.csv", comparison.tests.to_csv(index=False, float_format="%.6g"))
+        run.write("subgroups.csv", comparison.subgroups.to_csv(index=False, float_format="%.6g"))
+        run.note("\n\n".join(comparison.lines))
     Publisher(journal, uri, mlruns).close(ENOUGH)
     return run.run_id

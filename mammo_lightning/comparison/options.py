@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from mammo_lightning.errors import SettingsError, TrackingError, one_of
+from mammo_lightning.errors import SettingsError, TrackingError
 from mammo_lightning.runs import Runs, Scored
 from mammo_lightning.types import Kind
 
@@ -51,5 +51,5 @@ def reference_of(runs: Runs, members: Sequence[Scored], word: str | None) -> Sco
         beside = [
             each.tags.get("classifier", "") for study in studies for each in runs.of_study(study, (Kind.reference,))
         ]
-        known = f"; references of these studies: {one_of(set(filter(None, beside)))}" if beside else ""
+        known = f"; or a reference of these studies: {', '.join(sorted({*filter(None, beside)}))}" if beside else ""
         raise TrackingError(f"--reference {word!r}: {error}{known}") from None

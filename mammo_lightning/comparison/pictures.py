@@ -32,15 +32,25 @@ class Gallery:
     lines: tuple[str, ...] = ()
 
 
-def gallery_of(comparison: Comparison, mlruns: Path, root: Path | None, progress: Progress) -> Gallery:
-    """The hardest rows with pictures; images of the test split are looked at only as a counted read."""
+def gallery_of(
+    comparison: Comparison, mlruns: Path, root: Path | None, progress: Progress, storage: str | None = None
+) -> Gallery:
+    """The hardest rows with pictures; images of the test split are looked at only as a counted read.
+
+    Args:
+        comparison: What is compared.
+        mlruns: The tracking folder.
+        root: Where the images are now.
+        progress: Hears how far it is.
+        storage: What machines share, if they do: the read is counted there too.
+    """
     rows = hardest(comparison.entries)
     entry = comparison.entries[0]
     if rows.empty:
         return Gallery(rows)
     try:
         data = _opened(entry, mlruns, root, progress)
-        told = _count(comparison, data, mlruns) if entry.split == "test" else ""
+        told = _count(comparison, data, mlruns, storage) if entry.split == "test" else ""
     except (MammoError, OSError) as error:
         return Gallery(rows, {}, (f"no pictures, names only: {error}",))
     places = {str(name): place for place, name in enumerate(data.frame["image"])}
@@ -58,10 +68,10 @@ def _opened(entry: Entry, mlruns: Path, root: Path | None, progress: Progress) -
     return open_dataset(recipe.moved(root).model_copy(update={"mlruns": mlruns.resolve()}), progress)
 
 
-def _count(comparison: Comparison, data: MammoDataModule, mlruns: Path) -> str:
+def _count(comparison: Comparison, data: MammoDataModule, mlruns: Path, storage: str | None) -> str:
     """Looking at test images is a read of the test split, told and counted like any other."""
     from mammo_lightning.opening import divided
-    from mammo_lightning.tracking.test_reads import read_test
+    from mammo_lightning.wall import read_counted
 
     run = comparison.entries[0].run
     recipe = run.recipe
@@ -70,7 +80,7 @@ def _count(comparison: Comparison, data: MammoDataModule, mlruns: Path) -> str:
     if run.tags.get("test_split", splits.test_digest) != splits.test_digest:
         raise DataError(f"the test split of these images is not the one run '{run.run_id}' has read; pass --root")
     members = " ".join(entry.run.run_id for entry in comparison.entries)
-    return str(read_test(mlruns, splits, study="comparison", run=f"gallery of {members}"))
+    return str(read_counted(storage, mlruns, splits, study="comparison", run=f"gallery of {members}"))
 
 
 def _png(image: NDArray[Any]) -> bytes:

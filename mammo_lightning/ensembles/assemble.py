@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mammo_lightning import record
-from mammo_lightning.ensembles.members import Pool
+from mammo_lightning.ensembles.members import BY_HAND, Pool
 from mammo_lightning.errors import SettingsError
 from mammo_lightning.evaluation.combining import (
     RULES,
@@ -30,6 +30,7 @@ from mammo_lightning.tracking.links import link
 from mammo_lightning.types import Kind, Level, OperatingPoint, Predictions, digest
 
 MANIFEST = "manifest.json"
+FITTED = ("weighted", "stacking", "greedy")
 SINGLE = "single"  # the best member alone, chosen by other folds: what an ensemble has to beat
 
 
@@ -49,6 +50,11 @@ class Wish:
             raise SettingsError(f"--rule {self.rule!r} is not known; known: {', '.join(RULES)}")
         if self.count < 1 or (self.count < 2 and self.rule not in ("greedy", SINGLE)):
             raise SettingsError(f"--members {self.count} is no ensemble; pass 2 or more")
+        if self.rule == "majority" and self.calibration and not self.operating_point:
+            raise SettingsError(
+                "--calibration of a majority makes a probability of the votes, and more than half of them is no "
+                "threshold of it; pass --operating-point too, or leave --calibration out"
+            )
 
     @property
     def point_rule(self) -> str:
@@ -120,7 +126,12 @@ def assemble(pool: Pool, wish: Wish) -> Ensemble:
     if len(pool.folds) < 2:
         raise SettingsError(
             "predictions of one fold: nothing could be fitted on other rows than it is judged on. Combine studies of "
-            "2 folds or more (--scheme cv), or nested ones with --reserve"
+            "3 folds or more (--scheme cv), or nested ones with --reserve"
+        )
+    if len(pool.folds) < 3 and pool.split == "val" and (wish.rule == "stacking" or wish.calibration):
+        raise SettingsError(
+            f"{'--rule stacking' if wish.rule == 'stacking' else '--calibration'} of 2 folds: members of one cannot "
+            "be calibrated by the other and fitted on it too. Pass --rule mean, or tune with 3 folds or more"
         )
     scores = np.empty(len(folds))
     for fold in pool.folds:
@@ -160,12 +171,18 @@ def controls(ensemble: Ensemble, references: Sequence[Scored] = ()) -> list[Besi
     """As many members weighing alike, the best one alone (both chosen without the fold they score), the reference."""
     wish, pool = ensemble.wish, ensemble.pool
     count = min(len(pool.members), wish.count) if wish.rule != "greedy" else len(pool.members)
-    plain = replace(wish, operating_point=wish.operating_point or "youden", calibration=None)
+    by = "val_auc" if wish.by == BY_HAND else wish.by
+    plain = replace(wish, operating_point=wish.operating_point or "youden", calibration=None, by=by)
+    several = max(2, count)
+    best = {pool.ranked(by, wish.level, without)[0] for without in (*pool.folds, None)}
+    name = f" ({pool.members[best.pop()].run.identity['name']})" if len(best) == 1 else ""
     found = []
-    for key, count_of, what in ((UNIFORM, max(2, count), "uniform mean of {} (control)"), (SINGLE, 1, "{} alone")):
+    for key, count_of, what in (
+        (UNIFORM, several, f"uniform mean of {several} (control)"),
+        (SINGLE, 1, f"best member by other folds{name}"),
+    ):
         control = assemble(pool, replace(plain, rule=key, count=count_of))
-        told = what.format(f"best member, {control.members[0].run.identity['name']}," if key == SINGLE else count_of)
-        found.append(Beside(key, told, control.predictions, plain.point_rule))
+        found.append(Beside(key, what, control.predictions, plain.point_rule))
     for each in references:
         if each.has(pool.split):
             table = each.predictions(pool.split)
@@ -224,9 +241,22 @@ def record_ensemble(journal: Journal, ensemble: Ensemble, beside: Sequence[Besid
             run.metrics({f"gain_over_{each.key}_lo": found.lo, f"gain_over_{each.key}_hi": found.hi})
             if not np.array_equal(each.predictions.scores, ensemble.predictions.scores):  # a mean is its own control
                 summary.lines.append(difference_line(ensemble.name, found, each.what))
+        summary.lines += _remarks(ensemble, len(summary.lines))
         run.write("summary.md", summary.markdown())
         run.note(f"{ensemble.name}: AUC {mine.auc} · {mine.counts}\n\n{_lineage(ensemble)}\n\n{summary.markdown()}")
     return run, summary
+
+
+def _remarks(ensemble: Ensemble, differences: int) -> list[str]:
+    """What a reader must know before believing a difference."""
+    wish, found = ensemble.wish, []
+    if differences > 1:
+        found.append(f"each of these {differences} intervals is at 95 % by itself; compare adjusts for their number")
+    if wish.by == BY_HAND:
+        found.append("members were named by hand: if these figures were looked at before, the choice is in them")
+    if wish.level is not Level.patch and (wish.calibration or wish.rule in FITTED):
+        found.append(f"what is fitted is fitted on patches; the figures are by {wish.level}")
+    return found
 
 
 def _lineage(ensemble: Ensemble) -> str:

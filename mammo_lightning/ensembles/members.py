@@ -23,6 +23,8 @@ Floats = NDArray[np.float64]
 
 #: what members are chosen by, and the metric it is
 BY = {"val_auc": "", "val_pooled_auc": "auc", "val_pauc": "pauc", "val_ap": "ap"}
+#: the same for members that a person named
+BY_HAND = "named"
 #: the rows on which members can be combined: out of fold, or patients reserved from all of them
 SPLITS = ("val", "reserve")
 #: columns in which the tables of members must agree
@@ -121,14 +123,21 @@ def pool(members: Sequence[Scored], split: str = "val") -> Pool:
             table = each.predictions(split)
             _same(members[0], first, each, table)
             scores = table.scores[_order(first, table)]
+        _same_pixels(members[0], each)
         raw.append(scores)
     return Pool(tuple(members), digests, first, np.stack(raw), split)
 
 
 def _quickly(member: Scored, split: str, rows: dict[str, pa.ChunkedArray], classes: tuple[str, ...]) -> Floats | None:
     """The scores of a table whose rows are the first's, in its order; of hundreds, nothing else need be read."""
-    table = pq.read_table(member.run.artifacts / TABLES[split])
-    if tuple(name[2:] for name in table.column_names if name.startswith("p_")) != classes:
+    try:
+        table = pq.read_table(member.run.artifacts / TABLES[split])
+    except pa.ArrowInvalid:  # told by whoever reads it in whole
+        return None
+    if (
+        not {*ALIKE} <= set(table.column_names)
+        or tuple(name[2:] for name in table.column_names if name.startswith("p_")) != classes
+    ):
         return None
     if not all(table[name].cast(kept.type).equals(kept) for name, kept in rows.items()):
         return None
@@ -149,6 +158,16 @@ def _same_kind(one: Scored, other: Scored) -> None:
                 f"run '{other.run_id}' is tagged {what}={theirs} and '{one.run_id}' {what}={mine}; combine runs that "
                 "are alike"
             )
+
+
+def _same_pixels(one: Scored, other: Scored) -> None:
+    """Refuse members of the same images read otherwise: one image is given to all members."""
+    mine, theirs = one.tags.get("folds"), other.tags.get("folds")
+    if mine and theirs and mine != theirs:
+        raise DataError(
+            f"run '{other.run_id}' has read the images of '{one.run_id}' in another way (folds {theirs} and {mine}): "
+            "pixels, or images that are in no fold, differ. Combine runs of one --size and the same options of the data"
+        )
 
 
 def _same(one: Scored, first: Predictions, other: Scored, second: Predictions) -> None:

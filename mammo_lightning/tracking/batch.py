@@ -87,7 +87,7 @@ def first_tags(run_id: str, identity: dict[str, Any], tags: dict[str, str]) -> d
     colour = PALETTE[int(slot.group()) % len(PALETTE)] if slot else KIND_COLOURS.get(kind, "#a0a0a0")
     return {
         "mlflow.runColor": colour,
-        "mlflow.user": _user(),
+        "mlflow.user": user(),
         "mlflow.source.name": "mammo_lightning",
         "mlflow.source.type": "LOCAL",
         **{clean(key): value for key, value in tags.items()},
@@ -98,7 +98,8 @@ def first_tags(run_id: str, identity: dict[str, Any], tags: dict[str, str]) -> d
     }
 
 
-def _user() -> str:
+def user() -> str:
+    """Who gave the command."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user without an entry

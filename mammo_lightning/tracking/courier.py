@@ -97,7 +97,7 @@ class Courier:
             elif self.store.is_shared and is_superseded(self.store.client, cursor.mlflow_id, run):
                 cursor = replace(cursor, active=False)
             else:
-                events = addressed(events, experiment_id, self._published)
+                events = addressed(events, experiment_id, lambda named: self._published(named, experiment_id))
                 deliver(self.store.client, experiment_id, cursor.mlflow_id, run, events, parent)
         except Exception as error:
             if self.store.patience.doubts > before:
@@ -170,9 +170,11 @@ class Courier:
         above = self.cursors.get(parent)
         return above.mlflow_id if above else None
 
-    def _published(self, run_id: str) -> str | None:
-        """The MLflow id of a run that has been published."""
+    def _published(self, run_id: str, experiment_id: str) -> str | None:
+        """The MLflow id of a run that has been published, from here or by another machine."""
         cursor = self.cursors.get(run_id)
+        if cursor is None:
+            return find_above(self.store.client, experiment_id, run_id, patient=False)
         return cursor.mlflow_id if cursor and cursor.active else None
 
     def _view(self, experiment_id: str, begun: Event) -> None:

@@ -90,10 +90,12 @@ def deliver(
     _send(client, mlflow_id, batch)
     if drops:
         undeliver(client, experiment_id, mlflow_id, run, drops)
-    if files:
+    if files or run.outcome:
         shelf = Shelf(client, client.get_run(mlflow_id).info.artifact_uri)
         for event in files.values():
             _file(client, experiment_id, mlflow_id, run, event, shelf)
+        if run.outcome:  # with its journal a run can be read on another machine as it is read here
+            shelf.put(run.events)
     _status(client, mlflow_id, events)
 
 

@@ -32,13 +32,15 @@ from mammo_lightning.tracking.state import Event, State, parse, place
 from mammo_lightning.types import Kind, Outcome, digest
 
 EVENTS = "events.jsonl"
+#: folder beside the journal: runs to be read here, never written to or published
+BORROWED = "borrowed"
 
 
 class Journal:
-    """The journals of all runs of one tracking folder."""
+    """The journals of all runs of one tracking folder; `borrowed` are copies of what other machines published."""
 
-    def __init__(self, mlruns: Path) -> None:
-        self.folder = Path(mlruns).resolve() / "journal"
+    def __init__(self, mlruns: Path, *, borrowed: bool = False) -> None:
+        self.folder = Path(mlruns).resolve() / (BORROWED if borrowed else "journal")
         self._index = Index(self.folder, self._order)
 
     def run(self, run_id: str) -> RunJournal:
@@ -259,6 +261,11 @@ class RunJournal:
             return None
         with self.events.open("rb") as stream:
             return next((event for line in stream if (event := parse(line)) and event["event"] == "begin"), None)
+
+    def files(self) -> dict[str, str]:
+        """The artifacts that were not dropped, and the digests they had when they were written."""
+        self._catch_up()
+        return {event["name"]: event["digest"] for event in self._state.files.values() if event["event"] == "artifact"}
 
     def since(self, offset: int) -> tuple[list[Event], int]:
         """Whole events written after a byte offset, and the offset behind them."""

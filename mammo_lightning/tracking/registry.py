@@ -36,6 +36,7 @@ class ModelRegistry:
         from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import SQLAlchemyError
 
+        self.journal.folder.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(self.journal.folder / f".registry-{self.store.key}.lock", timeout=PATIENCE):
                 yield

@@ -24,6 +24,10 @@ class Shelf:
         """Put a file into a folder, in the place of one of its name."""
         self._store.log_artifact(str(path), None if folder == "." else folder)
 
+    def get(self, name: str, folder: Path) -> Path:
+        """Copy a file into a folder of this machine, under its own name."""
+        return Path(self._store.download_artifacts(name, str(folder)))
+
     def delete(self, name: str | None = None) -> None:
         """Delete a file or folder, or all there is; what is not there, or may not be deleted, is no matter."""
         try:

@@ -11,7 +11,7 @@ from tracked import scores_of, study
 
 from mammo_lightning.clearing import named
 from mammo_lightning.ensembles.assemble import Ensemble, Wish, assemble, controls, gain, record_ensemble
-from mammo_lightning.ensembles.members import Pool, pool
+from mammo_lightning.ensembles.members import BY_HAND, Pool, pool
 from mammo_lightning.errors import SettingsError
 from mammo_lightning.evaluation.combining import RULES, Combiner
 from mammo_lightning.evaluation.metrics import auc
@@ -35,7 +35,7 @@ def noisy(count: int, noise: float = 1.0) -> list[Predictions]:
 @pytest.mark.parametrize("rule", RULES)
 def test_a_fold_is_scored_by_what_was_chosen_and_fitted_without_it(tmp_path: Path, rule: str) -> None:
     """Labels of one fold are turned round: the scores of that fold stay, whatever they are of the others."""
-    wish = Wish(rule, 3, calibration="platt")
+    wish = Wish(rule, 3, calibration="platt", operating_point="youden")
     before = assemble(made(tmp_path / "a", noisy(5)), wish).predictions
     turned = [
         Predictions(each.frame.assign(label=each.frame["label"].where(each.folds != 1, 1 - each.frame["label"])))
@@ -68,6 +68,31 @@ def test_nothing_can_be_learned_from_permuted_labels(tmp_path: Path, rule: str) 
         ensemble = assemble(made(tmp_path, tables, f"s{draw}"), Wish(rule, 8))
         found.append(auc(ensemble.predictions.labels, ensemble.predictions.scores))
     assert np.mean(found) == pytest.approx(0.5, abs=0.06)
+
+
+@pytest.mark.parametrize("more", [{"rule": "stacking"}, {"rule": "mean", "calibration": "platt"}])
+def test_two_folds_are_too_few_to_fit_what_is_calibrated_too(tmp_path: Path, more: dict[str, str]) -> None:
+    halves = predictions(patients=60, folds=2)
+    found = made(tmp_path, [scores_of(halves, noise=1.0, seed=seed) for seed in range(2)])
+    with pytest.raises(SettingsError, match=r"of 2 folds: .*3 folds or more"):
+        assemble(found, Wish(count=2, **more))
+    assert assemble(found, Wish("mean", 2)).predictions.scores.std() > 0
+
+
+def test_a_majority_that_is_calibrated_needs_another_threshold() -> None:
+    with pytest.raises(SettingsError, match="--calibration of a majority"):
+        Wish("majority", 4, calibration="platt")
+    assert Wish("majority", 4, calibration="platt", operating_point="spec0.80").point_rule == "spec0.80"
+
+
+def test_what_a_reader_must_know_is_said(tmp_path: Path) -> None:
+    found = made(tmp_path, noisy(3))
+    ensemble = assemble(found, Wish("weighted", 3, by=BY_HAND, level=Level.patient))
+    run, summary = record_ensemble(Journal(tmp_path), ensemble, controls(ensemble))
+    told = "\n".join(summary.lines)
+    for words in ("members were named by hand", "fitted on patches; the figures are by patient", "95 % by itself"):
+        assert words in told
+    assert run.read_params()["by"] == BY_HAND
 
 
 def test_the_best_by_all_rows_would_have_looked_better(tmp_path: Path) -> None:

@@ -5,12 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fakes import predictions
-from tracked import scores_of, study
+from tracked import scores_of, study, trial
 
 from mammo_lightning.ensembles.members import Pool, pool
 from mammo_lightning.errors import DataError, SettingsError
 from mammo_lightning.evaluation.statistics import mean_fold_auc
 from mammo_lightning.runs import Runs, Scored
+from mammo_lightning.tracking.journal import Journal
 from mammo_lightning.types import Level, Predictions
 
 BASE = predictions(patients=60, folds=4)
@@ -56,6 +57,21 @@ def test_members_that_do_not_belong_together_are_refused_by_name(
 ) -> None:
     with pytest.raises(DataError, match=message):
         pool(candidates(tmp_path, BASE, other))
+
+
+def test_members_that_read_the_images_in_another_way_are_refused(tmp_path: Path) -> None:
+    above = study(tmp_path, "s", [BASE])
+    trial(Journal(tmp_path), above, 1, scores_of(BASE, noise=1.0, seed=1), folds="another")
+    with pytest.raises(DataError, match=r"t001' has read the images .* in another way \(folds another and abc\)"):
+        pool(Runs(tmp_path).of_study("s"))
+
+
+def test_a_table_that_cannot_be_used_names_its_run(tmp_path: Path) -> None:
+    above = study(tmp_path, "s", [BASE, BASE])
+    bad = trial(Journal(tmp_path), above, 2, BASE)
+    bad.write("predictions.parquet", BASE.frame.drop(columns="label").to_parquet(index=False))
+    with pytest.raises(DataError, match=r"run 's-000000.t002': predictions.parquet cannot be used: "):
+        pool(Runs(tmp_path).of_study("s"))
 
 
 @pytest.mark.parametrize("count", [0, 1])

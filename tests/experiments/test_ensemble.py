@@ -38,7 +38,12 @@ def verb(mlruns: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple
 def test_one_ensemble_for_each_number_with_its_controls(mlruns: Path, verb: Callable[..., tuple]) -> None:
     code, printed, errors = verb("one", "--members", "2,4", "--rule", "weighted", "--no-model")
     assert code == 0, errors
-    for line in ("ensemble e2 weighted", "ensemble e4 weighted", "uniform mean of 2 (control)", "best member, t0"):
+    for line in (
+        "ensemble e2 weighted",
+        "ensemble e4 weighted",
+        "uniform mean of 2 (control)",
+        "best member by other folds",
+    ):
         assert line in printed
     assert "e4 weighted minus uniform mean of 4 (control): " in printed
     runs = Runs(mlruns)
