@@ -17,6 +17,7 @@ from mammo_lightning.evaluation.statistics import (
     selection_corrected,
     within,
 )
+from mammo_lightning.evaluation.subgroups import varies_within
 from mammo_lightning.final import Predictor, at_points, decide_by, make_predictor, pooled, true_auc
 from mammo_lightning.ledger import Ledger
 from mammo_lightning.progress import Progress
@@ -113,6 +114,8 @@ class Finish:
     def _within(self, summary: Summary, predictions: Predictions) -> None:
         for column in self.task.data.subgroups:
             if not 1 < predictions.frame[column].nunique() <= 12 or column in self.task.data.answers:
+                continue
+            if varies_within(predictions, column, self.goal.level):
                 continue
             table = within(predictions.at(self.goal.level), column)
             shown = [f"{value} {cell.auc} ({cell.counts})" for value, cell in table.items() if cell.auc]

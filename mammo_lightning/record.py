@@ -78,14 +78,14 @@ def record(
         headline = f"{split}_{'pooled_' if split == 'val' else ''}auc"
         if each is level:
             name = "threshold" if split == "val" else f"{split}_threshold"
-            run.metrics({headline: estimates["auc"].value, name: threshold})
+            run.metrics(_finite({headline: estimates["auc"].value, name: threshold}))
         if split == "val" and len(set(at.folds)) > 1:
             estimates = {**estimates, "auc": mean_fold_auc_interval(at, replicates=REPLICATES)}
         for name, estimate in estimates.items():
             values = {"": estimate.value, "_lo": estimate.lo, "_hi": estimate.hi}
-            run.metrics({f"{split}_{each}/{name}{suffix}": value for suffix, value in values.items()})
+            run.metrics(_finite({f"{split}_{each}/{name}{suffix}": value for suffix, value in values.items()}))
             if each is level and name in HEADLINE:
-                run.metrics({f"{split}_{name}{suffix}": value for suffix, value in values.items()})
+                run.metrics(_finite({f"{split}_{name}{suffix}": value for suffix, value in values.items()}))
         if each is Level.patch and several.targets_of(at):
             _several(run, at, split=split, data=data, title=title)
         if each is level:
@@ -94,14 +94,18 @@ def record(
     return kept
 
 
+def _finite(values: Mapping[str, float]) -> dict[str, float]:
+    """The figures that there are: the slope of constant scores is none."""
+    return {name: value for name, value in values.items() if math.isfinite(value)}
+
+
 def _several(run: RunJournal, at: Predictions, *, split: str, data: Described, title: str) -> None:
     """Finer classes: each against the rest, their mean, and which is taken for which."""
     macro = several.macro_auc_interval(at)
-    run.metrics(
-        {f"{split}_macro_auc": macro.value, f"{split}_macro_auc_lo": macro.lo, f"{split}_macro_auc_hi": macro.hi}
-    )
+    values = {f"{split}_macro_auc": macro.value, f"{split}_macro_auc_lo": macro.lo, f"{split}_macro_auc_hi": macro.hi}
+    run.metrics(_finite(values))
     told = {name: float(value[0]) for name, value in several.each_against_the_rest(at).items()}
-    run.metrics({f"{split}_target/{name}_auc": value for name, value in told.items() if math.isfinite(value)})
+    run.metrics(_finite({f"{split}_target/{name}_auc": value for name, value in told.items()}))
     suffix = "" if split == "val" else f"_{split}"
     png = curves.png(several.targets_figure(at, title, "SYNTHETIC" if data.synthetic else ""), dpi=DPI)
     run.write(f"figures/targets{suffix}.png", png)

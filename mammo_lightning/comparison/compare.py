@@ -9,11 +9,15 @@ import numpy as np
 import pandas as pd
 
 from mammo_lightning.comparison.entries import Entry, entries_of
-from mammo_lightning.comparison.figures import JUDGED, REPLICATES, figures, row_of, subgroups_of
-from mammo_lightning.comparison.pairs import OTHER_FOLDS, paired_tests, sentence
+from mammo_lightning.comparison.figures import REPLICATES, figures, row_of, subgroups_of
+from mammo_lightning.comparison.pairs import OTHER_FOLDS, other_images, paired_tests
+from mammo_lightning.comparison.sentence import sentence
 from mammo_lightning.evaluation.statistics import Estimate
 from mammo_lightning.runs import Scored
 from mammo_lightning.types import Kind, Level
+
+#: kinds whose settings say how they were made, so that two with the same ones differ by their seed alone
+SETTLED = (Kind.trial, Kind.final, Kind.reference)
 
 
 @dataclass(frozen=True)
@@ -85,13 +89,16 @@ def compare(
     table = pd.DataFrame([row_of(entry, figures(entry, replicates)) for entry in entries])
     table["spread"] = _spread(entries, table)
     tests, untested = paired_tests(entries, 2 * replicates)
-    lines = (sentence(entries, tests), *_remarks(entries, table, tests), *untested)
+    chosen = [entry.name for entry in entries if entry.chosen]
+    lines = (sentence(entries, tests, chosen), *_remarks(entries, table, tests, chosen), *untested)
     return Comparison(
         entries, entries[0].level, split, table, subgroups_of(entries, replicates), tests, tuple(dict.fromkeys(lines))
     )
 
 
-def _remarks(entries: Sequence[Entry], table: pd.DataFrame, tests: pd.DataFrame) -> Iterator[str]:
+def _remarks(
+    entries: Sequence[Entry], table: pd.DataFrame, tests: pd.DataFrame, chosen: Sequence[str]
+) -> Iterator[str]:
     """What a reader must know before believing a figure."""
     if any(entry.run.synthetic for entry in entries):
         yield "SYNTHETIC images: these figures say nothing about patients."
@@ -110,9 +117,12 @@ def _remarks(entries: Sequence[Entry], table: pd.DataFrame, tests: pd.DataFrame)
     marked = list(dict.fromkeys(tests.loc[tests["mark"] == OTHER_FOLDS, "name"]))
     if marked:
         yield f"On other folds than the reference, hence compared by pooled rows alone: {', '.join(marked)}."
-    if len(judged := {JUDGED[entry.split] for entry in entries}) > 1:
+    if len(judged := {entry.judged for entry in entries}) > 1:
         yield f"Judged on different rows: {', '.join(sorted(judged))}."
-    chosen = [each.name for each in entries if each.split == "val" and each.run.kind in (Kind.final, Kind.trial)]
+    first = entries[0]
+    if not any(entry.reference for entry in entries):  # with one, what is not tested says why
+        if elsewhere := [entry.name for entry in entries if other_images(first, entry)]:
+            yield f"Not on the same images as {first.name}: {', '.join(elsewhere)}."
     if chosen:
         yield (
             f"Out-of-fold figures of a run that was chosen on these images are optimistic: {', '.join(chosen)}. "
@@ -124,11 +134,11 @@ def _remarks(entries: Sequence[Entry], table: pd.DataFrame, tests: pd.DataFrame)
 def _spread(entries: Sequence[Entry], table: pd.DataFrame) -> list[str]:
     """How far runs lie apart that differ by their seed alone, or are trials of one study."""
     aucs = table["auc"].to_numpy(float)
-    seeds = [str((entry.run.kind, entry.run.tags.get("dataset"), entry.family)) for entry in entries]
+    seeds = [_settings(entry) for entry in entries]
     studies = [str(entry.run.run.identity["study"]) if entry.run.kind is Kind.trial else "" for entry in entries]
     told = []
     for number in range(len(entries)):
-        alike = [other for other, key in enumerate(seeds) if key == seeds[number]]
+        alike = [other for other, key in enumerate(seeds) if key and key == seeds[number]]
         trials = [other for other, name in enumerate(studies) if name and name == studies[number]]
         rows, what = (alike, "seeds") if len(alike) > 1 else (trials, "trials")
         if len(rows) < 2:
@@ -137,3 +147,10 @@ def _spread(entries: Sequence[Entry], table: pd.DataFrame) -> list[str]:
         low, high, spread = aucs[rows].min(), aucs[rows].max(), np.std(aucs[rows], ddof=1)
         told.append(f"{len(rows)} {what}: {low:.3f}–{high:.3f}, sd {spread:.3f}")
     return told
+
+
+def _settings(entry: Entry) -> str:
+    """What runs share that differ by their seed alone; empty where the run does not say how it was made."""
+    run = entry.run
+    known = run.kind in SETTLED and bool(run.run.read_params())
+    return str((run.kind, run.tags.get("dataset"), entry.family)) if known else ""

@@ -10,16 +10,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mammo_lightning.ensembles.members import BY_HAND
 from mammo_lightning.errors import DataError, SettingsError, one_of
 from mammo_lightning.evaluation.thresholds import apply, cross_fitted, decided_on, parse
-from mammo_lightning.record import TABLES
 from mammo_lightning.runs import Scored
-from mammo_lightning.tracking.files import file_digest
 from mammo_lightning.types import Kind, Level, Predictions, Split
 
 Bools = NDArray[np.bool_]
 #: the rule of a threshold that came with predictions made elsewhere
 GIVEN = "given"
+JUDGED = {"val": "out of fold", "reserve": "reserved patients", "test": "test split", "external": "external"}
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,8 @@ class Entry:
     table: Predictions
     #: the same rows, to be read as probabilities
     sure: Predictions
+    #: the same rows with the scores that the threshold is one of
+    decided: Predictions
     #: called positive; None where the run has no operating point for the level
     decisions: Bools | None
     threshold: float
@@ -42,7 +44,12 @@ class Entry:
     @property
     def folded(self) -> bool:
         """Whether its rows were scored in more than one fold."""
-        return len(set(self.table.folds)) > 1
+        return len(set(self.table.folds)) > 1 and self.run.judged_on != "reserve"
+
+    @property
+    def judged(self) -> str:
+        """The rows it is judged on, in words."""
+        return JUDGED[self.run.judged_on if self.split == Split.val else self.split]
 
     @property
     def probable(self) -> bool:
@@ -53,6 +60,21 @@ class Entry:
     def family(self) -> str:
         """Runs of one family differ by their seed alone."""
         return str((self.run.tags.get("classifier"), sorted(self.run.run.read_params().items())))
+
+    @property
+    def chosen(self) -> bool:
+        """Whether it is the one of several that looked best on the very rows it stands here with."""
+        if self.split != Split.val:
+            return False
+        if self.run.kind is Kind.ensemble:
+            return self.run.run.read_params().get("by") == BY_HAND
+        if self.run.kind not in (Kind.trial, Kind.final):
+            return False
+        recipe = self.run.recipe
+        if recipe is None:
+            return True  # nothing says that it was the only one
+        # each outer fold of a nested study is scored by what was chosen without it
+        return recipe.trials > 1 and not (self.run.kind is Kind.final and recipe.scheme == "nested")
 
     @property
     def reads(self) -> str:
@@ -152,30 +174,25 @@ def _entry(run: Scored, name: str, level: Level, split: str, reference: bool) ->
         raise DataError(
             f"run '{run.run_id}' has {table.counts()} at level {level}; a comparison needs both classes, pass --level"
         )
-    calibrated = _calibrated(run, own)
+    calibrated = run.calibrated(own)
     decisions, threshold, point = _decided(run, predictions, calibrated, level, own)
     order = np.argsort(table.frame["image"].to_numpy(), kind="stable")
-    sure = table if calibrated is None else calibrated.at(level)
+    rows = Predictions(table.frame.iloc[order].reset_index(drop=True))
+    deciding = decided_on(run.rule, predictions, calibrated) if own == Split.val else predictions
+    sure = rows if calibrated is None else Predictions(calibrated.at(level).frame.iloc[order].reset_index(drop=True))
     return Entry(
         run,
         name,
         own,
-        Predictions(table.frame.iloc[order].reset_index(drop=True)),
-        Predictions(sure.frame.iloc[order].reset_index(drop=True)),
+        rows,
+        sure,
+        sure if deciding is calibrated else rows,
         None if decisions is None else decisions[order],
         threshold,
         point,
         level,
         reference,
     )
-
-
-def _calibrated(run: Scored, split: str) -> Predictions | None:
-    """The table of calibrated scores that a run keeps where its training rows were balanced."""
-    name = TABLES[split].replace(".parquet", "_calibrated.parquet")
-    path = run.run.artifacts / name
-    known = path.is_file() and run.run.holds({"event": "artifact", "name": name, "digest": file_digest(path)})
-    return Predictions(pd.read_parquet(path)) if known else None
 
 
 def _decided(

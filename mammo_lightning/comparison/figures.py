@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from mammo_lightning.comparison.entries import Entry
 from mammo_lightning.evaluation.proportions import share_of_groups
 from mammo_lightning.evaluation.statistics import Estimate, fold_aucs, intervals, mean_fold_auc_interval
+from mammo_lightning.evaluation.subgroups import varies_within
 from mammo_lightning.types import CORE_COLUMNS, PLACE_COLUMNS
 
 REPLICATES = 1000
-JUDGED = {"val": "out of fold", "test": "test split", "external": "external"}
 SUBGROUP_VALUES = range(2, 13)
 FIGURES = ("auc", "pooled_auc", "ap", "tpr", "fpr", "brier", "calibration_slope", "calibration_intercept", "ece")
 NONE = Estimate(math.nan, math.nan, math.nan)
@@ -50,7 +50,7 @@ def row_of(entry: Entry, estimates: Mapping[str, Estimate]) -> dict[str, object]
     frame, folds = entry.table.frame, list(fold_aucs(entry.table).values())
     positive = int(entry.table.labels.sum())
     row: dict[str, object] = {"name": entry.name, "run": entry.run.run_id, "kind": str(entry.run.kind)}
-    row |= {"judged": JUDGED[entry.split], "reference": entry.reference, "operating_point": entry.point}
+    row |= {"judged": entry.judged, "reference": entry.reference, "operating_point": entry.point}
     row |= {"threshold": entry.threshold, "positive": positive, "negative": len(frame) - positive}
     row |= {"patients": frame["patient"].nunique(), "groups": frame["group"].nunique()}
     for name, each in estimates.items():
@@ -75,15 +75,14 @@ def subgroups_of(entries: Sequence[Entry], replicates: int = REPLICATES) -> pd.D
 
 def subgroup_columns(entry: Entry) -> list[str]:
     """Columns with two to twelve values, each of which holds for all that a row stands for."""
-    patches, table = entry.run.predictions(entry.split).frame, entry.table.frame
+    patches, table = entry.run.predictions(entry.split), entry.table.frame
     skip = {*CORE_COLUMNS, *PLACE_COLUMNS} - {"view"}
     columns = [name for name in table if name not in skip and not str(name).startswith(("p_", "q_"))]
     found = []
     for name in map(str, columns):
         if table[name].nunique(dropna=False) not in SUBGROUP_VALUES:
             continue
-        above = entry.table is not None and len(table) < len(patches)
-        if above and patches.groupby("patient")[name].nunique(dropna=False).max() > 1:
+        if varies_within(patches, name, entry.level):
             continue
         found.append(name)
     return found

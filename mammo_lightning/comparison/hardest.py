@@ -25,12 +25,13 @@ def hardest(entries: Sequence[Entry], *, missed: int = MISSED, alarms: int = ALA
 
     Returns:
         One row an image: `image`, `patient`, `label`, `missed` (runs that are wrong), `of` (runs that decide) and the
-        scores and decisions of the runs by their number, `score_0`, `called_0` (NaN without an operating point) ...
+        scores (those that a threshold is one of) and decisions of the runs by their number, `score_0`, `called_0` (NaN
+        without an operating point) ...
     """
     first = entries[0]
     numbers = [number for number, entry in enumerate(entries) if not _other_images(first, entry)]
     frame = first.table.frame[["image", "patient", "label"]].copy()
-    scores = np.column_stack([entries[number].table.scores for number in numbers])
+    scores = np.column_stack([entries[number].decided.scores for number in numbers])
     called = np.column_stack([_called(entries[number]) for number in numbers])
     truth = first.table.labels
     wrong = np.where(np.isnan(called), 0, called != truth[:, None])

@@ -212,8 +212,9 @@ def calibration_figure(predictions: Predictions, title: str = "", stamp: str = "
     found = axes(drawn, (0.42, 1.14, 2.86, 2.42))
     table = reliability(labels, scores)
     values = {name: float(value[0]) for name, value in measure(labels, scores, scores >= 0.5).items()}
+    slope = values["calibration_slope"]
     name = (
-        f"slope {values['calibration_slope']:.2f}, intercept {values['calibration_intercept']:.2f}\n"
+        f"slope {f'{slope:.2f}' if np.isfinite(slope) else '–'}, intercept {values['calibration_intercept']:.2f}\n"
         f"Brier {values['brier']:.3f}, ECE {values['ece']:.3f}"
     )
     reach = np.abs(table[["lo", "hi"]].to_numpy().T - table["observed"].to_numpy())

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mammo_lightning.errors import DataError
-from mammo_lightning.evaluation.logistic import intercept_alone, logit, slope_and_intercept
+from mammo_lightning.evaluation.logistic import BOUND, intercept_alone, logit, slope_and_intercept
 
 Floats = NDArray[np.float64]
 
@@ -31,6 +31,7 @@ NAMES = (
 )
 MAX_FPR = 0.2  # of the partial AUC
 BINS = 10  # of the expected calibration error
+ALIKE = 1e-6  # scores whose logits vary less than this have no calibration slope
 _CHUNK = 2**17  # weights looked at together: 1 MB a matrix stays within the cache
 
 
@@ -123,6 +124,9 @@ def _calibration(
     squared = positive @ (1.0 - scores) ** 2 + (total - positive) @ scores**2
     feature = logit(scores)
     slope, _ = slope_and_intercept(feature, positive, total, start=start[:2])
+    centred = feature - feature.mean()
+    spread = total @ centred**2 / mass - (total @ centred / mass) ** 2
+    slope = np.where((spread < ALIKE**2) | (np.abs(slope) >= BOUND), np.nan, slope)
     intercept = intercept_alone(feature, positive, total, start=start[2])
     flat = equal_mass_bins(total) + BINS * np.arange(len(total))[:, None]
     gaps = np.bincount(flat.ravel(), (total * scores - positive).ravel(), minlength=BINS * len(total))
@@ -138,9 +142,9 @@ def measure(
     `auc` counts ties half; `ap` is the step-wise average precision; `pauc` is McClish's standardised partial AUC for
     FPR <= 0.2. `tpr`, `fpr` ... `mcc` are of the decisions; a ratio 0/0 is 0 (precision, f1, mcc), as in scikit-learn.
     `calibration_slope` is the slope of a logistic regression on the logit of the score (1 is right, below 1 is
-    overconfident; bounded by +-100 where the classes are separable); `calibration_intercept` is calibration in the
-    large: the intercept with the slope held at 1 (0 is right). `ece` has 10 bins of equal mass. What needs both classes
-    is NaN where a weighting holds one.
+    overconfident; NaN where all scores are alike or it would leave +-100); `calibration_intercept` is calibration in
+    the large: the intercept with the slope held at 1 (0 is right). `ece` has 10 bins of equal mass. What needs both
+    classes is NaN where a weighting holds one.
 
     Args:
         labels: 0 or 1, one a row.

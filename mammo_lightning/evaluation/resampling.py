@@ -11,21 +11,30 @@ Floats = NDArray[np.float64]
 Counts = NDArray[np.int16]
 
 _REDRAWS = 100
+UNKNOWN = 0.025  # of the replicates: as many as lie beyond one end of an interval
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure with its 95 % interval; prints as `0.91 (0.87-0.94)`."""
+    """A figure with its 95 % interval; prints as `0.91 (0.87-0.94)`, without what is NaN."""
 
     value: float
     lo: float
     hi: float
 
     def __str__(self) -> str:
+        if not np.isfinite(self.value):
+            return "–"
+        if not np.isfinite([self.lo, self.hi]).all():
+            return f"{round(self.value, 2) + 0.0:.2f}"
         digits = 3 if self.hi - self.lo < 0.02 else 2
         # Rounding may leave a minus on a zero, and a dash beside a minus is unreadable.
         value, lo, hi = (f"{round(number, digits) + 0.0:.{digits}f}" for number in (self.value, self.lo, self.hi))
         return f"{value} ({lo}{' to ' if '-' in lo + hi else '-'}{hi})"
+
+    def complement(self) -> Estimate:
+        """One less it, as specificity is of the FPR."""
+        return Estimate(1.0 - self.value, 1.0 - self.hi, 1.0 - self.lo)
 
 
 def codes_of(*keys: ArrayLike) -> NDArray[np.intp]:
@@ -145,8 +154,13 @@ def plain_interval(value: float, draws: Floats, groups: int, *, blocks: int = 1)
 def slope_interval(value: float, draws: Floats, groups: int) -> Estimate:
     """The interval of a calibration slope: a bootstrap-t on its logarithm, as it is skewed to the right.
 
-    Where a slope is not positive in every replicate, percentiles (value included).
+    Where a slope is not positive in every replicate, percentiles (value included). Replicates without a slope are left
+    out; where an end of the interval may be among them, there is none.
     """
+    known = draws[np.isfinite(draws)]
+    if not np.isfinite(value) or len(known) < (1.0 - UNKNOWN) * len(draws):
+        return Estimate(value, np.nan, np.nan)
+    draws = known
     if value > 0.0 and (draws > 0.0).all():
         log = plain_interval(float(np.log(value)), np.log(draws), groups)
         return Estimate(value, float(np.exp(log.lo)), float(np.exp(log.hi)))

@@ -67,6 +67,11 @@ class Step:
         return self.difference is not None and self.difference.hi < 0
 
     @property
+    def gained(self) -> bool:
+        """Whether the figure rose by more than chance does."""
+        return self.difference is not None and self.difference.lo > 0
+
+    @property
     def change(self) -> str:
         """The difference as it is printed."""
         if self.difference is None:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mammo_lightning.errors import DataError, LeakError, SettingsError
-from mammo_lightning.types import Level, OperatingPoint, Predictions, Split
+from mammo_lightning.types import LEVEL_KEYS, Level, OperatingPoint, Predictions, Split
 
 Floats = NDArray[np.float64]
 
@@ -90,7 +90,25 @@ def _choose(table: Predictions, rule: str, level: Level) -> OperatingPoint:
 
 def apply(predictions: Predictions, point: OperatingPoint) -> NDArray[np.bool_]:
     """Which rows of `predictions.at(point.level)` are called positive: score >= threshold."""
-    return np.asarray(predictions.at(point.level).scores >= point.threshold, bool)
+    return np.asarray(_at(predictions, point.level).scores >= point.threshold, bool)
+
+
+def _at(predictions: Predictions, level: Level) -> Predictions:
+    """`predictions.at(level)`; rows that stand there already, in an order of their own, would lose it unnoticed."""
+    table, keys = predictions.at(level), LEVEL_KEYS[level]
+    if table is predictions or len(keys) < 2 or len(table) != len(predictions):
+        return table
+    named = predictions.frame[keys[0]].astype(str)
+    for key in keys[1:]:
+        named = named + "/" + predictions.frame[key].astype(str) if key in predictions.frame else named
+    images = predictions.frame["image"].astype(str)
+    already = bool(((images == named) | images.str.contains("\0", regex=False)).all())  # a patch of no lesion has a \0
+    if already and not np.array_equal(predictions.scores, table.scores):
+        raise DataError(
+            f"{len(predictions)} rows stand at level {level} already, in another order than it has; decisions would "
+            "go to other rows. Decide first and reorder then, or compare their scores with the threshold"
+        )
+    return table
 
 
 def decided_on(rule: str, predictions: Predictions, calibrated: Predictions | None) -> Predictions:
@@ -128,7 +146,7 @@ def cross_fitted(
             "Pass fitted_on, use 2 folds or more, or rule fixed0.5."
         )
     level = Level(level)
-    table = predictions.at(level)
+    table = _at(predictions, level)
     chosen_on = fitted_on if fitted_on is not None else predictions
     _refuse_walled(chosen_on, rule)
     elsewhere = fitted_on.at(level) if fitted_on is not None else None

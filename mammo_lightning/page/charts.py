@@ -1,4 +1,4 @@
-"""The curves of a comparison: ROC, precision, calibration, net benefit, learning."""
+"""The curves of a comparison: ROC, precision, calibration, learning."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import numpy as np
 
 from mammo_lightning.comparison.compare import Comparison
 from mammo_lightning.comparison.learning import learning_curves
-from mammo_lightning.evaluation.benefit import net_benefit
 from mammo_lightning.evaluation.calibration import reliability
 from mammo_lightning.evaluation.curves import pr_points, roc_points
 from mammo_lightning.page.svg import HEIGHT, WIDTH, Plot, marker, nice_ticks, of_run
@@ -107,13 +106,19 @@ def _corner(comparison: Comparison, curves: Mapping[int, tuple[np.ndarray, np.nd
 def precision(comparison: Comparison) -> str:
     """Precision against sensitivity; chance is the share of positives."""
     plot = Plot("Precision-recall curves", x_label=TPR, y_label="Precision (PPV)", stamp=stamp(comparison))
-    row = comparison.table.iloc[0]
-    share = row["positive"] / (row["positive"] + row["negative"])
-    plot.rule((0, share), (1, share))
+    shares = shares_of(comparison)
+    common = len(set(shares)) == 1
+    for number, share in enumerate(shares[:1] if common else shares):
+        plot.line((0, 1), (share, share), -1 if common else number, kind="rule")
     for number in drawn_last_first(comparison):
         plot.line(*pr_points(comparison.entries[number].table, STEPS), number)
     values = {n: f"{comparison.estimate(n, 'ap').value:.3f}" for n in range(len(comparison.entries))}
-    note = f"<figcaption>Average precision; dashed: the {share:.1%} of rows that are positive.</figcaption>"
+    told = (
+        f"the {shares[0]:.1%} of rows that are positive" if common else "the share of each run’s rows that is positive"
+    )
+    note = f"<figcaption>Average precision; dashed: {told}."
+    note += "" if common else " Precision rises with that share: these runs are not to be compared by it."
+    note += "</figcaption>"
     return figure("Precision and sensitivity", plot.render(), key(comparison, values) + note)
 
 
@@ -130,43 +135,22 @@ def calibration(comparison: Comparison) -> str:
         plot.line(table["score"], table["observed"], number)
         for score, observed in table[["score", "observed"]].itertuples(index=False):
             plot.above.append(marker(plot.px(score), plot.py(observed), number, size=3.4))
-    for number in _probable(comparison):
+    for number in probable(comparison):
         slope, large = (comparison.estimate(number, f"calibration_{name}").value for name in ("slope", "intercept"))
-        values[number] = f"slope {slope:.2f}, intercept {_signed(large)}"
+        values[number] = f"slope {_two(slope)}, intercept {_two(large, '+')}"
     note = (
         "<figcaption>Ten bins of equal mass. Slope 1 and intercept 0 are right; below 1 is overconfident.</figcaption>"
     )
     return figure("Calibration", plot.render(), key(comparison, values) + note)
 
 
-def decision(comparison: Comparison, prevalence: float | None) -> str:
-    """Net benefit of acting on the score, beside acting on everybody and on nobody."""
-    first = comparison.table.iloc[0]
-    share = first["positive"] / (first["positive"] + first["negative"])
-    stated = share if prevalence is None else prevalence
-    end = 0.9 if stated > 0.2 else min(0.9, 5 * stated)
-    cuts = np.linspace(0.0, end, 200)
-    plot = Plot("Decision curves", (0.0, end), (-0.15 * stated, 1.05 * stated), stamp=stamp(comparison))
-    plot.x_label, plot.y_label, plot.left = "Threshold probability", "Net benefit", 54.0
-    for number in drawn_last_first(comparison):
-        entry = comparison.entries[number]
-        if not entry.probable:
-            continue
-        table = net_benefit(entry.sure.labels, entry.sure.scores, prevalence, cuts)
-        plot.line(table["threshold"], table["model"], number)
-    plot.rule((0, 0), (end, 0))
-    plot.line(cuts, stated - (1 - stated) * cuts / (1 - cuts), -1, kind="rule")
-    where = float(stated * 0.55)
-    plot.note(where if prevalence is None else 0.6 * stated, 0.5 * stated, "act on all", kind="tick")
-    plot.note(end, 0.02 * stated, "act on none", anchor="end", kind="tick")
-    whose = "the prevalence of these rows" if prevalence is None else "the stated prevalence, to which scores are moved"
-    note = f"<figcaption>At {_percent(stated)}, {whose}. A threshold of t says 1/t − 1 false alarms are worth one true "
-    note += "one.</figcaption>"
-    every = dict.fromkeys(_probable(comparison), "")
-    return figure("Decision curve", plot.render(), key(comparison, every) + note)
+def shares_of(comparison: Comparison) -> list[float]:
+    """What share of each run's rows is positive."""
+    return (comparison.table["positive"] / (comparison.table["positive"] + comparison.table["negative"])).tolist()
 
 
-def _probable(comparison: Comparison) -> list[int]:
+def probable(comparison: Comparison) -> list[int]:
+    """The runs whose scores can be read as probabilities."""
     return [number for number, entry in enumerate(comparison.entries) if entry.probable]
 
 
@@ -191,7 +175,7 @@ def histograms(comparison: Comparison) -> str:
     negative, positive = comparison.classes
     drawn = []
     for number, entry in enumerate(comparison.entries):
-        labels, scores = entry.table.labels, entry.table.scores
+        labels, scores = entry.decided.labels, entry.decided.scores
         edges = np.linspace(0.0, 1.0, 26)
         shares = [np.histogram(scores[labels == each], edges)[0] / (labels == each).sum() for each in (1, 0)]
         most = float(np.sqrt(max(part.max() for part in shares)))
@@ -202,7 +186,7 @@ def histograms(comparison: Comparison) -> str:
                 if value:
                     plot.bar((low, high), (0.0, sign * value), number, kind)
         plot.rule((0, 0), (1, 0))
-        if np.isfinite(entry.threshold) and entry.threshold <= 1:
+        if 0 <= entry.threshold <= 1:
             plot.rule((entry.threshold, -most), (entry.threshold, most))
         about = f"<figcaption>{swatch(number)} {escape(entry.name)}</figcaption>"
         drawn.append(f"<figure {of_run(number)}>{plot.render()}{about}</figure>")
@@ -220,9 +204,5 @@ def drawn_last_first(comparison: Comparison) -> Iterable[int]:
     return reversed(range(len(comparison.entries)))
 
 
-def _signed(value: float) -> str:
-    return f"{value:+.2f}".replace("-", "−")
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.3g} %"
+def _two(value: float, sign: str = "-") -> str:
+    return "–" if np.isnan(value) else f"{value:{sign}.2f}".replace("-", "−")

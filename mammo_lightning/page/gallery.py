@@ -55,7 +55,7 @@ def _strip(comparison: Comparison, row: Mapping[Any, Any]) -> str:
         x = 4 + float(str(row[f"score_{number}"])) * (WIDE - 8)
         title = f"<title>{escape(entry.name)}: {float(str(row[f'score_{number}'])):.3f}</title>"
         body = f'<line class="grid" x1="4" x2="{WIDE - 4:g}" y1="{y:g}" y2="{y:g}"/>'
-        if entry.threshold <= 1:
+        if 0 <= entry.threshold <= 1:
             at = 4 + entry.threshold * (WIDE - 8)
             body += f'<line class="axis" x1="{at:.1f}" x2="{at:.1f}" y1="{y - 3.5:g}" y2="{y + 3.5:g}"/>'
         body += f'<circle class="mark" {of_run(number)} cx="{x:.1f}" cy="{y:g}" r="4.2">{title}</circle>'

@@ -10,11 +10,13 @@ import pandas as pd
 
 from mammo_lightning.comparison.compare import Comparison
 from mammo_lightning.page import charts, tables
+from mammo_lightning.page.benefit import decision
 from mammo_lightning.page.gallery import gallery
 from mammo_lightning.page.svg import of_run
 
 COLOURS = 8
 LONG = 130  # letters of a sentence that is set smaller
+MAKER = "mammo_lightning compare"
 #: nothing but what stands in the file itself, whatever is in it
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
@@ -44,6 +46,7 @@ def page(
     head = (
         f'<meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<meta name="generator" content="{MAKER}">'
         f"<title>{escape(title)}</title><style>{style}</style>"
     )
     body = [_header(comparison), _chips(comparison), *_sections(comparison, prevalence, published or {})]
@@ -53,6 +56,12 @@ def page(
     script = (here / "page.js").read_text(encoding="utf-8")
     content = f"<head>{head}</head><body>{''.join(body)}<script>{script}</script></body>"
     return f'<!doctype html><html lang="en">{content}</html>'
+
+
+def is_page(path: Path) -> bool:
+    """Whether a file is a comparison that was written before."""
+    with path.open("rb") as stream:
+        return f'content="{MAKER}"'.encode() in stream.read(2000)
 
 
 def _colours(comparison: Comparison) -> str:
@@ -113,7 +122,7 @@ def _sections(
     pair = charts.roc(comparison, published) + charts.precision(comparison)
     parts.append(_section("Discrimination", "How well scores rank rows.", f'<div class="grid2">{pair}</div>'))
     if any(entry.probable for entry in comparison.entries):
-        pair = charts.calibration(comparison) + charts.decision(comparison, prevalence)
+        pair = charts.calibration(comparison) + decision(comparison, prevalence)
         words = "Whether scores can be read as probabilities, and what acting on them is worth."
         beside = tables.calibration_table(comparison)
         parts.append(_section("Probabilities", words, f'<div class="grid2">{pair}</div>{beside}'))

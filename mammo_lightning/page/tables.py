@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 
 from mammo_lightning.comparison.compare import Comparison
-from mammo_lightning.comparison.pairs import ALPHA, AREAS, WORDS, probability, signed
 from mammo_lightning.comparison.recalibration import recalibrations
+from mammo_lightning.comparison.sentence import ALPHA, AREAS, WORDS, probability, signed
 from mammo_lightning.evaluation.statistics import Estimate
 from mammo_lightning.page.charts import swatch
 from mammo_lightning.page.svg import marker, nice_ticks, of_run
@@ -24,9 +24,10 @@ OPEN = 60  # rows of a subgroup column that are shown at once
 def span(estimate: Estimate, ends: tuple[float, float], number: int, rule: float | None = None) -> str:
     """An interval drawn on a common scale."""
     place = _scale(ends)
-    lo, hi = (place(min(max(bound, ends[0]), ends[1])) for bound in (estimate.lo, estimate.hi))
-    middle = TALL / 2
-    drawn = f'<line class="whisker" {of_run(number)} x1="{lo:.1f}" x2="{hi:.1f}" y1="{middle:g}" y2="{middle:g}"/>'
+    middle, drawn = TALL / 2, ""
+    if not math.isnan(estimate.lo + estimate.hi):
+        lo, hi = (place(min(max(bound, ends[0]), ends[1])) for bound in (estimate.lo, estimate.hi))
+        drawn = f'<line class="whisker" {of_run(number)} x1="{lo:.1f}" x2="{hi:.1f}" y1="{middle:g}" y2="{middle:g}"/>'
     if rule is not None and ends[0] < rule < ends[1]:
         drawn = f'<line class="rule" x1="{place(rule):.1f}" x2="{place(rule):.1f}" y1="0" y2="{TALL:g}"/>' + drawn
     if ends[0] <= estimate.value <= ends[1]:
@@ -77,14 +78,21 @@ def run_table(comparison: Comparison) -> str:
 
 def _floor(value: float) -> float:
     """A round end to the left of every interval, but no more than half of the scale for one wide one."""
-    return max(0.0, math.floor(min(value, 0.9) * 10) / 10)
+    return 0.5 if math.isnan(value) else max(0.0, math.floor(min(value, 0.9) * 10) / 10)
 
 
 def _cell(estimate: Estimate, of: str = "") -> str:
     if math.isnan(estimate.value):
         return "<td>–</td>"
-    about = " · ".join(filter(None, (f"{estimate.lo:.3f}–{estimate.hi:.3f}", of)))
+    about = " · ".join(filter(None, (_ends(estimate, 3), of)))
     return f"<td>{estimate.value:.3f}<small>{about}</small></td>"
+
+
+def _ends(estimate: Estimate, digits: int) -> str:
+    """An interval; nothing where it is not known."""
+    if math.isnan(estimate.lo + estimate.hi):
+        return ""
+    return f"{estimate.lo:.{digits}f}–{estimate.hi:.{digits}f}"
 
 
 def _number(value: float, digits: int) -> str:
@@ -210,7 +218,7 @@ def _line(estimate: Estimate) -> str:
     """A figure and its interval in one line."""
     if math.isnan(estimate.value):
         return "<td>–</td>"
-    return f"<td>{estimate.value:.2f} <i>{estimate.lo:.2f}–{estimate.hi:.2f}</i></td>"
+    return f"<td>{estimate.value:.2f} <i>{_ends(estimate, 2)}</i></td>"
 
 
 def _estimate(row: Mapping[Any, Any], name: str) -> Estimate:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mammo_lightning import record
-from mammo_lightning.ensembles.networks import opened
+from mammo_lightning.ensembles.networks import planned
 from mammo_lightning.evaluation.canvas import png
 from mammo_lightning.evaluation.resampling import Estimate
 from mammo_lightning.evaluation.steps import Step
@@ -20,6 +20,10 @@ from mammo_lightning.tracking.journal import RunJournal
 from mammo_lightning.types import Kind
 from mammo_lightning.waterfall.steps import Waterfall, trial_of
 
+REFITTED = (
+    "each refitted step is one fit a fold with one seed: the intervals hold the luck of which patients were seen, not "
+    "the noise of training"
+)
 SUBTITLE = "mean fold AUC, with 95 % intervals over patients"
 
 
@@ -35,7 +39,7 @@ def keep_waterfall(
         progress: Told what is done; asked whether to stop.
     """
     trial = trial_of(found, word)
-    plan = opened(trial, mlruns=found.mlruns, root=root, progress=progress)
+    plan = planned(trial, mlruns=found.mlruns, root=root, progress=progress)
     run = found.journal.run(f"waterfall-{trial.run_id}")
     synthetic = bool(plan.data.synthetic)
     tags = {"dataset": plan.recipe.dataset, "synthetic": str(synthetic).lower(), "audited": trial.run_id}
@@ -45,7 +49,8 @@ def keep_waterfall(
     run.dataset(plan.data.name, plan.data.digest, str(plan.recipe.root or plan.data.name), split=plan.splits.digest)
     with record.ending(run):
         steps = Waterfall(found, trial, plan, run.folder / "folds", progress).make()
-        lines = [conclusion(steps), *(f"{step.title}: {step.note}" for step in steps if step.note)]
+        refitted = [REFITTED] if any(step.auc and step.key in ("image", "patient") for step in steps) else []
+        lines = [conclusion(steps), *refitted, *(f"{step.title}: {step.note}" for step in steps if step.note)]
         drawn = waterfall_figure(steps, trial.name, SUBTITLE, "SYNTHETIC" if synthetic else "")
         picture = png(drawn, record.DPI)
         run.write("waterfall.png", picture)
@@ -95,11 +100,14 @@ def conclusion(steps: Sequence[Step]) -> str:
     first, last = judged[0], judged[-1]
     shown = [step for step in judged[1:] if step.lost]
     counted = [step for step in judged[1:] if step.difference and _counts(step.difference)]
-    rest = [step for step in judged[1:] if step not in shown and step not in counted]
+    risen = [step for step in judged[1:] if step.gained or (step.difference and _counts(step.difference, rise=True))]
+    rest = [step for step in judged[1:] if step not in (*shown, *counted, *risen)]
     parts = [f"{_share(step)} is {step.taken}" for step in (*shown, *counted)]
     told = f"of the AUC of {first.auc} that a {first.title} shows, {', '.join([*parts, f'{last.auc} is left'])}"
     if len(judged) == 1:
         told = f"AUC {first.auc} in a {first.title}; nothing else could be tried"
+    if risen:
+        told += "; rose by " + ", and by ".join(f"{_rise(step)} at {step.title}" for step in risen)
     if rest:
         told += "; not told from chance: " + ", ".join(f"{step.taken} {_share(step)}" for step in rest)
     for step in steps:
@@ -108,9 +116,15 @@ def conclusion(steps: Sequence[Step]) -> str:
     return told
 
 
-def _counts(change: Estimate) -> bool:
+def _counts(change: Estimate, *, rise: bool = False) -> bool:
     """Whether a difference without an interval is one at all."""
-    return not np.isfinite(change.hi) and change.value < -0.0005
+    return not np.isfinite(change.hi) and (change.value if rise else -change.value) > 0.0005
+
+
+def _rise(step: Step) -> str:
+    assert step.difference is not None
+    change = step.difference
+    return f"{change.value:.3f}" + (f" ({change.lo:.3f} to {change.hi:.3f})" if np.isfinite(change.hi) else "")
 
 
 def _share(step: Step) -> str:

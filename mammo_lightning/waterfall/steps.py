@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,18 +17,18 @@ from mammo_lightning.datamodules.shortcuts import Shortcut, grouped_folds, short
 from mammo_lightning.errors import DataError, SettingsError
 from mammo_lightning.evaluation.statistics import Estimate, mean_fold_auc, selection_corrected
 from mammo_lightning.evaluation.steps import Drawn, Resampled, Step, optimism_within, tenths, unpaired
+from mammo_lightning.evaluation.subgroups import varies_within
 from mammo_lightning.final import pooled
 from mammo_lightning.hardware import choose
 from mammo_lightning.plan import Plan
 from mammo_lightning.progress import Interrupted, Progress
 from mammo_lightning.runs import Runs, Scored
-from mammo_lightning.tracking.journal import RunJournal
 from mammo_lightning.training import Diverged, fit, load_fit
-from mammo_lightning.types import Kind, Level, Outcome, Predictions, levels_of, seed_from
+from mammo_lightning.types import Kind, Level, Predictions, levels_of, seed_from
+from mammo_lightning.waterfall.divisions import by_image, by_patient
 
 #: columns that are no part of what a place is, hence perhaps a shortcut
 PLACES = ("view", "laterality", "spacing_mm")
-ATTEMPTS = 20
 STRATUM = "stratum"
 ENOUGH = 0.05  # of all pairs must be left within the values of a shortcut
 REPLICATES = 500  # of the choice, as a study's own summary makes them
@@ -53,34 +52,6 @@ def trial_of(found: Runs, word: str) -> Scored:
             "that study: its waterfall begins with the split by image"
         )
     return run if run.kind is Kind.trial else found.get(f"{run.study.run_id}.{run.tags['chosen']}")
-
-
-def by_image(splits: Splits) -> Splits:
-    """The same folds with as many images of each class, dealt without regard to patients; the rest stays hidden."""
-    frame, code = splits.frame, splits.fold.copy()
-    rng = np.random.default_rng(seed_from(splits.digest, "by image"))
-    for label in (0, 1):
-        rows = np.flatnonzero((splits.fold >= TRAIN_ONLY) & (frame["label"] == label).to_numpy())
-        code[rows] = rng.permutation(code[rows])
-    return Splits(frame.assign(group=frame["image"], fold=code), splits.dataset_digest, "image")
-
-
-def by_patient(splits: Splits, patients: pd.Series) -> Splits | None:
-    """The same folds, but patients who share an image are dealt one by one; None where no two do."""
-    frame = splits.frame.drop(columns="pixels", errors="ignore").assign(group=patients.to_numpy())
-    inside = np.flatnonzero(splits.fold >= TRAIN_ONLY)
-    several = frame["group"].iloc[inside].groupby(splits.frame["group"].iloc[inside]).transform("nunique") > 1
-    torn = sorted(set(frame["group"].iloc[inside[several.to_numpy()]]))
-    if not torn:
-        return None
-    rng = np.random.default_rng(seed_from(splits.digest, "by patient"))
-    for _ in range(ATTEMPTS):
-        dealt = dict(zip(torn, rng.choice(splits.fold[inside], len(torn)).tolist(), strict=True))
-        code = splits.fold.copy()
-        code[inside] = frame["group"].iloc[inside].map(dealt).fillna(pd.Series(code)).astype(int)
-        if all(set(frame["label"][code == fold]) == {0, 1} for fold in splits.folds):
-            return Splits(frame.assign(fold=code), splits.dataset_digest, "patient")
-    raise DataError("patients who share an image cannot be dealt into folds that hold both classes; pass fewer --folds")
 
 
 @dataclass
@@ -204,6 +175,9 @@ class Waterfall:
                 continue
             values = self._strata(each.predictor)
             table = Predictions(self.own.frame.assign(**{STRATUM: self.own.frame["image"].map(values)}))
+            if varies_within(table, STRATUM, self.level):
+                passed.append(f"{each.predictor.title} (AUC {each.auc}), which varies within one {self.level}")
+                continue
             note = f"pairs within one value of {each.predictor.title}, which alone reaches AUC {each.auc}"
             if (share := self._left(table)) < ENOUGH:
                 passed.append(f"{each.predictor.title} (AUC {each.auc}), which leaves {share:.1%} of the pairs")
@@ -213,6 +187,8 @@ class Waterfall:
             self._judge(key, title, table, taken=each.predictor.title, note=note)
             return values
         why = "no name, size, count or column is warned of as a shortcut"
+        if any(each.predictor.kind != "intensity" for each in warned):
+            why = "no shortcut that is warned of can be controlled"
         self._skip(key, title, f"{why}; not controlled: {'; '.join(passed)}" if passed else why)
         return None
 
@@ -265,7 +241,7 @@ class Waterfall:
 
     def _external(self) -> None:
         key, before = "external", self._before()
-        for run in external_runs(self.found, self.trial):
+        for run in self.found.evaluations(models_of(self.found, self.trial)):
             table = run.predictions("external")
             data = run.tags.get("dataset", "elsewhere")
             if self.level not in levels_of(table.frame):
@@ -281,19 +257,10 @@ class Waterfall:
             self._skip(key, "external", f"not evaluated: {command}")
 
 
-def external_runs(found: Runs, trial: Scored) -> Iterator[Scored]:
-    """Finished evaluations of the trial's model, or of the final made of it, on other datasets."""
-    models = {trial.run_id}
-    if trial.study is not None:
-        chosen = trial.run_id.rpartition(".")[2]
-        models |= {
-            each.run_id
-            for each in found.of_study(trial.study.run_id, (Kind.final,))
-            if each.tags.get("chosen") == chosen
-        }
-    for run_id in found.journal.runs():
-        run: RunJournal = found.journal.run(run_id)
-        if run.identity.get("kind") == Kind.external and run.outcome is Outcome.completed:
-            scored = Scored(run)
-            if scored.tags.get("model_run") in models and scored.has("external"):
-                yield scored
+def models_of(found: Runs, trial: Scored) -> set[str]:
+    """The trial, and the final that was made of it: runs whose models may have been evaluated."""
+    if trial.study is None:
+        return {trial.run_id}
+    chosen = trial.run_id.rpartition(".")[2]
+    finals = found.of_study(trial.study.run_id, (Kind.final,))
+    return {trial.run_id, *(each.run_id for each in finals if each.tags.get("chosen") == chosen)}

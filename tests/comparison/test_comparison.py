@@ -9,8 +9,8 @@ from mammo_lightning.comparison.compare import compare
 from mammo_lightning.comparison.hardest import hardest
 from mammo_lightning.comparison.learning import learning_curves
 from mammo_lightning.comparison.options import check_prevalence, points_of, reference_of
-from mammo_lightning.comparison.pairs import signed
 from mammo_lightning.comparison.recalibration import BEFORE, recalibrations
+from mammo_lightning.comparison.sentence import signed
 from mammo_lightning.errors import DataError, SettingsError, TrackingError
 from mammo_lightning.evaluation.calibrators import calibrated_across
 from mammo_lightning.evaluation.metrics import auc

@@ -8,6 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from mammo_lightning.errors import DataError
 from mammo_lightning.evaluation.logistic import BOUND, logit
 from mammo_lightning.evaluation.metrics import NAMES, auc, measure
+from mammo_lightning.evaluation.statistics import intervals
 
 
 def table(seed: int, rows: int, levels: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -60,8 +61,10 @@ def test_a_weight_of_two_is_the_row_given_twice_and_every_metric_is_finite(data)
     overlap = high.min() < low.max() and low.min() < high.max()
     for name in NAMES:
         assert weighted[name].shape == (2,)
-        assert np.isfinite(weighted[name]).all(), name
-        if name != "calibration_slope" or overlap:  # a slope of separable classes is only bounded
+        if name == "calibration_slope" and not overlap:  # a slope of separable classes is bounded, or there is none
+            assert not (np.abs(weighted[name]) >= BOUND).any()
+        else:
+            assert np.isfinite(weighted[name]).all(), name
             assert weighted[name][1] == pytest.approx(repeated[name][0], rel=1e-3, abs=1e-6), name
 
 
@@ -98,8 +101,33 @@ def test_calibration_tells_overconfident_and_separable_scores():
     assert found["calibration_slope"][0] == pytest.approx(0.5, abs=0.03)
     assert found["ece"][0] > 0.1 > 0.02 > right["ece"][0]
     apart = measure([0, 0, 1, 1], [0.0, 0.4, 0.6, 1.0], [0, 0, 1, 1])
-    assert 1 < apart["calibration_slope"][0] <= BOUND
+    assert 1 < apart["calibration_slope"][0] < BOUND
     assert apart["auc"][0] == apart["pauc"][0] == 1
+
+
+@pytest.mark.parametrize("spread", [0.0, 1e-12, 1e-8, 1e-6])
+def test_scores_that_are_all_alike_have_no_calibration_slope(predictions_of, spread):
+    rng = np.random.default_rng(0)
+    table = predictions_of(0)
+    table = table.with_scores(0.3 + spread * rng.standard_normal(len(table)))
+    assert np.isnan(measure(table.labels, table.scores, table.scores > 0.5)["calibration_slope"][0])
+    found = intervals(table, table.scores >= 0.5, replicates=100)
+    slope = found["calibration_slope"]
+    assert np.isnan([slope.value, slope.lo, slope.hi]).all()
+    assert str(slope) == "–"
+    for name in NAMES:
+        if name != "calibration_slope":
+            assert np.isfinite([found[name].value, found[name].lo, found[name].hi]).all(), name
+
+
+def test_a_weighting_that_leaves_one_score_has_no_slope_and_the_others_have():
+    rng = np.random.default_rng(0)
+    scores = np.repeat([0.2, 0.6], 50)
+    labels = (rng.random(100) < scores).astype(int)
+    one = np.repeat([1, 0], 50)
+    found = measure(labels, scores, scores > 0.5, np.stack([np.ones(100, int), one]))["calibration_slope"]
+    assert 0.3 < found[0] < 3
+    assert np.isnan(found[1])
 
 
 def test_ece_of_ten_equal_mass_bins_by_hand():

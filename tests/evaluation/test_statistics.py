@@ -8,6 +8,7 @@ from sklearn.metrics import roc_auc_score
 from mammo_lightning.errors import DataError, SettingsError
 from mammo_lightning.evaluation.concordance import Pairs
 from mammo_lightning.evaluation.metrics import NAMES, auc, measure
+from mammo_lightning.evaluation.resampling import slope_interval
 from mammo_lightning.evaluation.statistics import (
     Estimate,
     fold_aucs,
@@ -28,6 +29,8 @@ from mammo_lightning.types import Predictions
         (Estimate(0.9123, 0.871, 0.9449), "0.91 (0.87-0.94)"),
         (Estimate(0.9912, 0.983, 0.9979), "0.991 (0.983-0.998)"),
         (Estimate(-0.001, -0.04, 0.03), "0.00 (-0.04 to 0.03)"),
+        (Estimate(1.234, np.nan, np.nan), "1.23"),
+        (Estimate(np.nan, np.nan, np.nan), "–"),
     ],
 )
 def test_estimate_prints_as_many_digits_as_its_width_bears(estimate, text):
@@ -215,3 +218,13 @@ def test_one_class_and_one_replicate_are_refused(predictions_of):
         mean_fold_auc_interval(table.where(table.labels == 1))
     with pytest.raises(SettingsError, match="1 replicates"):
         intervals(table, table.scores > 0.5, 1)
+
+
+def test_replicates_without_a_slope_are_left_out_until_an_end_of_the_interval_may_be_among_them():
+    draws = np.random.default_rng(0).normal(1.0, 0.1, 1000)
+    whole = slope_interval(1.0, draws, 40)
+    few = slope_interval(1.0, np.where(np.arange(1000) < 20, np.nan, draws), 40)
+    assert (few.lo, few.hi) == pytest.approx((whole.lo, whole.hi), abs=0.02)
+    many = slope_interval(1.0, np.where(np.arange(1000) < 30, np.nan, draws), 40)
+    assert many.value == 1.0
+    assert np.isnan([many.lo, many.hi]).all()

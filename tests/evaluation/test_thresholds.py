@@ -108,6 +108,41 @@ def test_a_fold_does_not_move_its_own_threshold(predictions_of, level):
     assert decisions.tolist() == by_hand
 
 
+def breasts() -> Predictions:
+    """Two views of each breast; patients '1' and '1-b' are sorted otherwise by their keys than by joined names."""
+    rng = np.random.default_rng(0)
+    patients = [f"{number}{more}" for number in range(1, 13) for more in ("", "-b")]
+    frame = pd.DataFrame(
+        [
+            {"image": f"{patient}_{side}_{view}", "patient": patient, "laterality": side, "view": view,
+             "label": number % 3 == 0}
+            for number, patient in enumerate(patients) for side in "LR" for view in ("CC", "MLO")
+        ]
+    )  # fmt: skip
+    frame = frame.assign(group=frame["patient"], exam="1", fold=-1, split="val", label=frame["label"].astype(int))
+    scores = np.clip(0.3 + 0.3 * frame["label"] + 0.2 * rng.standard_normal(len(frame)), 0.01, 0.99)
+    return Predictions(frame.assign(p_benign=1 - scores, p_malignant=scores))
+
+
+@pytest.mark.parametrize("level", ["view", "breast", "exam"])
+def test_rows_of_a_level_in_another_order_are_refused_and_in_its_own_decided(level):
+    point = OperatingPoint(0.5, Level(level), "fixed0.5")
+    at = breasts().at(level)
+    ordered = Predictions(at.frame.sort_values("image").reset_index(drop=True))
+    assert ordered.frame["image"].tolist() != at.frame["image"].tolist(), "the orders are the same: nothing is tested"
+    assert apply(at, point).tolist() == (at.scores >= 0.5).tolist() == apply(breasts(), point).tolist()
+    for decide in (lambda rows: apply(rows, point), lambda rows: cross_fitted(rows, "fixed0.5", level)):
+        with pytest.raises(DataError, match=f"rows stand at level {level} already, in another order than it has"):
+            decide(ordered)
+
+
+def test_images_named_as_patients_are_decided_in_the_order_of_the_level():
+    table = rows([0, 1, 0, 1], [0.1, 0.9, 0.2, 0.8])
+    turned = Predictions(table.frame.iloc[::-1].reset_index(drop=True))
+    point = OperatingPoint(0.5, Level.patient, "fixed0.5")
+    assert apply(turned, point).tolist() == (turned.at("patient").scores >= 0.5).tolist() == [False, True, False, True]
+
+
 def test_one_fold_needs_rows_to_fit_on(predictions_of):
     table = predictions_of(2)
     held, rest = table.where(table.folds == 0), table.where(table.folds != 0)

@@ -7,6 +7,9 @@ from side_by_side import finished, table, unfolded
 
 from experiments import compare
 from experiments.cli import run
+from mammo_lightning.comparison import kept
+from mammo_lightning.comparison.compare import compare as compared
+from mammo_lightning.evaluation.metrics import auc
 from mammo_lightning.runs import Runs
 from mammo_lightning.tracking import publish
 from mammo_lightning.tracking.journal import Journal
@@ -84,6 +87,42 @@ def test_bad_input_is_one_line(mlruns, monkeypatch, capsys, words, line):
     assert line in error
     assert error.count("\n") == 0
     assert not list((mlruns / "journal").glob("comparison-*")), "nothing is journaled"
+
+
+def test_nothing_but_a_page_of_ours_is_written_over(mlruns, monkeypatch, capsys):
+    monkeypatch.setattr(publish.Publisher, "close", lambda *_: None)
+    precious = mlruns.parent / "recipe.toml"
+    precious.write_text("name = 'mine'")
+    assert called(monkeypatch, "strong", "--out", precious, "--mlruns", mlruns) == 2
+    assert "is there and no page of a comparison" in capsys.readouterr().err
+    assert precious.read_text() == "name = 'mine'"
+    for _ in range(2):
+        assert called(monkeypatch, "strong", "--out", "again.html", "--no-gallery", "--mlruns", mlruns) == 0
+
+
+def test_a_run_that_breaks_off_while_it_is_written_has_failed(mlruns, monkeypatch):
+    comparison = compared(Runs(mlruns).named(["strong"]))
+    monkeypatch.setattr(type(comparison.table), "to_csv", lambda *_, **__: raise_("no page"))
+    with pytest.raises(TypeError, match="no page"):
+        kept.keep(comparison, "<html>", mlruns, publish.default_uri(mlruns))
+    (name,) = [each for each in Journal(mlruns).runs() if each.startswith("comparison-")]
+    assert Journal(mlruns).run(name).outcome == "failed"
+
+
+def raise_(words):
+    raise TypeError(words)
+
+
+def test_rows_of_reserved_patients_are_told_from_others_and_stand_in_no_folds(mlruns, monkeypatch, capsys):
+    monkeypatch.setattr(publish.Publisher, "close", lambda *_: None)
+    some = table(skill=1.0).where(table(skill=1.0).labels >= 0)
+    rows = some.where([number < 40 for number in range(len(some))])
+    finished(mlruns, "experts", rows, kind="ensemble", judged_on="reserve")
+    assert called(monkeypatch, "experts", "strong", "--no-gallery", "--mlruns", mlruns) == 0
+    out = capsys.readouterr().out
+    assert "Judged on different rows: out of fold, reserved patients." in out
+    pooled = auc(rows.labels, rows.scores)
+    assert f"{pooled:.2f} (" in out
 
 
 def test_runs_are_found_by_the_start_of_their_id(mlruns):

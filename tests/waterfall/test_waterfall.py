@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from fakes import predictions
 from mammo_lightning import record
 from mammo_lightning.datamodules.folds import RESERVE, TEST, freeze
 from mammo_lightning.errors import MammoError
+from mammo_lightning.evaluation.steps import Estimate, Step
 from mammo_lightning.final import pooled
 from mammo_lightning.plan import Plan
 from mammo_lightning.progress import Interrupted, Progress
@@ -23,8 +25,8 @@ from mammo_lightning.runs import Runs
 from mammo_lightning.tracking.journal import Journal
 from mammo_lightning.training import fit, load_fit
 from mammo_lightning.types import Kind, Outcome
-from mammo_lightning.waterfall.run import conclusion, keep_waterfall, table
-from mammo_lightning.waterfall.steps import by_image, by_patient
+from mammo_lightning.waterfall.divisions import by_image, by_patient
+from mammo_lightning.waterfall.run import REFITTED, conclusion, keep_waterfall, table
 
 STUDY = "s-000000"
 Drawing = Callable[[int, int, int], np.ndarray]  # patient, number, label
@@ -148,6 +150,36 @@ def test_a_source_falls_away_when_pairs_are_of_one_source(tmp_path: Path) -> Non
     assert steps["auc"][best] == pytest.approx(0.5, abs=0.2), "the correction goes on from the pairs of one source"
 
 
+def test_a_source_that_varies_within_a_patient_is_not_controlled_by_patient(tmp_path: Path) -> None:
+    """All malignant images are of source b, but for one of every other patient: she is of no one source."""
+    data = write(tmp_path / "data", specks, 48)
+    for path in (tmp_path / "data" / "malignant").iterdir():
+        if not path.match("*[13579]_2.png"):
+            path.rename(path.with_name("b" + path.name[1:]))
+    found = tuned(tmp_path, data, level="patient", sampling="exhaustive", test=0.0)
+    step = fall(found).loc["shortcut"]
+    assert np.isnan(step["auc"])
+    assert step["note"].startswith("no shortcut that is warned of can be controlled; not controlled: ")
+    assert re.search(r"token 1 of the file name \(AUC 0.\d\d \(.*\)\), which varies within one patient", step["note"])
+
+
+def risen() -> list[Step]:
+    """The figure rises with one step, and with another by what has no interval."""
+    whole = Estimate(0.84, 0.81, 0.87)
+    return [
+        Step("image", "split by image", Estimate(0.8, 0.77, 0.83)),
+        Step("patient", "split by patient", whole, "", Estimate(0.04, 0.02, 0.06), "patients seen before"),
+        Step("duplicates", "duplicates merged", whole, "", Estimate(0.0, -0.01, 0.01), "identical images seen before"),
+        Step("selection", "choice corrected", whole, "", Estimate(0.01, np.nan, np.nan), "chosen by this figure"),
+    ]
+
+
+def test_a_rise_beyond_chance_is_told_as_one() -> None:
+    said = conclusion(risen())
+    assert "; rose by 0.040 (0.020 to 0.060) at split by patient, and by 0.010 at choice corrected" in said
+    assert said.endswith("; not told from chance: identical images seen before 0.000 (-0.010 to 0.010)")
+
+
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     folder = tmp_path_factory.mktemp("plain")
@@ -185,6 +217,8 @@ def test_it_is_an_audit_of_its_own_with_figure_table_and_sentence(plain: Runs) -
     assert run.read_tags()["audited"] == f"{STUDY}.t000"
     assert run.read_tags()["mlflow.note.content"].startswith("of the AUC of ")
     assert lines[0] == conclusion(steps)
+    assert lines[1] == REFITTED
+    assert "not the noise of training" in run.read_tags()["mlflow.note.content"]
     assert "identical images seen before" in lines[0]
     assert f"{steps[-2].auc} is left" in lines[0]
 
