@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from mammo_lightning.registration.checklist import TITLE, answers, checklist
 from mammo_lightning.registration.cohort import cohort, subgroups, table
-from mammo_lightning.registration.facts import SPLITS, Facts
+from mammo_lightning.registration.facts import Facts
 from mammo_lightning.runs import Scored
 from mammo_lightning.tracking.versions import LONGEST
 from mammo_lightning.types import Kind, Level
 
-ARTIFACT = "model_card.md"
+ARTIFACT = "model_card-{name}-{version}.md"
 #: women with cancer among those screened, about
 SCREENING = 0.006
 ROLES = {
@@ -55,6 +55,7 @@ def model_card(scored: Scored, *, address: str = "") -> Card:
         ("What it is", _what(facts)),
         ("Figures", _figures(facts)),
         ("Operating point", _point(facts)),
+        ("External data", _elsewhere(facts)),
         ("Limits", "\n".join(f"- {each}" for each in limits(facts))),
         ("Use", _use(facts, address)),
         ("Data", cohort(facts)),
@@ -90,7 +91,7 @@ def _figures(facts: Facts) -> str:
                 others = [facts.estimate(split, level, "tpr"), facts.specificity(split, level)]
                 others.append(facts.estimate(split, level, "ap"))
                 told = [each or "" for each in others]
-                rows.append((SPLITS[split], level, auc, *told, facts.counts(split, level)))
+                rows.append((facts.rows(split), level, auc, *told, facts.counts(split, level)))
     head = ("rows", "level", "AUC", "sensitivity", "specificity", "AP", "counts")
     notes = [facts.reads] if facts.reads else []
     if corrected := facts.corrected:
@@ -101,14 +102,14 @@ def _figures(facts: Facts) -> str:
 
 
 def _point(facts: Facts) -> str:
-    points = facts.scored.points
+    points = facts.points
     if not points:
         return "None is frozen: sensitivity and specificity above are cross-fitted, each fold by the others."
     origin = {
         "reserve": "chosen on patients that no fold saw",
         "carried": "carried over from the cross-fitted scores of the folds",
     }.get(facts.origin, "kept by its run")
-    split = next((each for each in ("external", "test") if each in facts.splits), "")
+    split = "test" if "test" in facts.splits else ""
     rows = [
         (
             *(level, f"{point.threshold:.4g}", point.rule),
@@ -120,9 +121,21 @@ def _point(facts: Facts) -> str:
         )
         for level, point in points.items()
     ]
-    on = f" Figures are of the {SPLITS[split]}." if split else ""
+    on = f" Figures are of the {facts.rows(split)}." if split else ""
     head = ("level", "threshold", "rule", "sensitivity", "specificity")
     return f"A score at or above the threshold is called positive; it was {origin}.{on}\n\n{table(head, rows)}"
+
+
+def _elsewhere(facts: Facts) -> str:
+    """How it did on other datasets, at its frozen threshold."""
+    rows = []
+    for each in facts.elsewhere:
+        found = Facts(each)
+        names = ("auc", "tpr", "calibration_slope")
+        auc, tpr, slope = (found.estimate("external", found.level, name) or "" for name in names)
+        rates = (tpr, found.specificity("external", found.level) or "", slope)
+        rows.append((each.tags["dataset"], found.level, auc, *rates, found.counts("external", found.level)))
+    return table(("dataset", "level", "AUC", "sensitivity", "specificity", "calibration slope", "counts"), rows)
 
 
 def limits(facts: Facts) -> list[str]:
@@ -138,15 +151,15 @@ def limits(facts: Facts) -> list[str]:
         found.append(f"Unverified: {facts.unverified} could not be checked here.")
     if not facts.splits:
         return [*found, "No predictions are kept, so nothing is known of how good it is."]
-    if "test" not in facts.splits and "external" not in facts.splits:
+    if "test" not in facts.splits:
         found.append("Judged on development data alone: no test split was read.")
-    if "external" not in facts.splits:
+    if not facts.elsewhere:
         found.append("Not judged on data of another place: expect it to do worse there.")
     if facts.read_count > 1:
         found.append(
             f"The test split was read {facts.read_count} times: choosing by such reads makes figures optimistic."
         )
-    if scored.kind in (Kind.final, Kind.trial):
+    if scored.kind in (Kind.final, Kind.trial) and not (scored.recipe and scored.recipe.scheme == "nested"):
         found.append("The out-of-fold figure is that of a model chosen among others by it, hence optimistic.")
     labels = scored.predictions(facts.main).at(scored.level).labels
     share = float(labels.mean())
@@ -183,12 +196,12 @@ def _calibration(facts: Facts) -> str:
     names = ("calibration_slope", "calibration_intercept", "brier", "ece")
     rows = [
         (
-            SPLITS[split],
-            *(facts.estimate(split, facts.level, name) or "" for name in names),
+            facts.rows(split),
+            *(facts.estimate(split, facts.level, name) or "–" for name in names),
             facts.counts(split, facts.level),
         )
         for split in facts.splits
-        if facts.estimate(split, facts.level, names[0])
+        if facts.estimate(split, facts.level, "brier")
     ]
     head = ("rows", "slope", "intercept", "Brier score", "ECE", "counts")
     right = "Right are a slope of 1 and an intercept of 0; a slope below 1 says that scores are too extreme."

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mammo_lightning.registration.facts import SPLITS, Facts
+from mammo_lightning.ensembles.members import BY_HAND
+from mammo_lightning.registration.facts import Facts
 from mammo_lightning.types import Kind
 
 UNKNOWN = "not known to this run: fill in"
@@ -108,7 +109,7 @@ def answers(facts: Facts) -> dict[str, str]:
         "disjoint": "Not disjoint: LEAKY on purpose"
         if scored.leaky
         else f"{group.capitalize()}; identical images count as one patient",
-        "size": _listed({SPLITS[split]: f"{count} patients" for split, count in patients.items()}),
+        "size": _listed({facts.rows(split): f"{count} patients" for split, count in patients.items()}),
         "model": "See What it is; weights and configuration travel with the model",
         "software": "See Software" if facts.versions else "",
         "start": trained or "By the classifier, from seeds kept with each trial",
@@ -125,7 +126,7 @@ def answers(facts: Facts) -> dict[str, str]:
         "subgroups": "See Subgroups" if facts.subgroups else "",
         "fairness": "",
         "internal": "See Figures" if "val" in facts.splits or "test" in facts.splits else "",
-        "external": "See Figures" if "external" in facts.splits else "",
+        "external": "See External data" if facts.elsewhere else "",
         "counted": "See Data and the counts beside each figure",
         "people": "",
         "failures": "See the figures of the run, and `python -m experiments.compare`" if facts.splits else "",
@@ -137,12 +138,32 @@ def answers(facts: Facts) -> dict[str, str]:
 
 
 def _choice(facts: Facts) -> str:
-    recipe = facts.scored.recipe
-    if facts.scored.kind is Kind.ensemble:
-        return f"Members by {facts.run.read_params().get('by', 'their rule')}, judged on other folds than chosen by"
+    recipe, kind = facts.scored.recipe, facts.scored.kind
+    if kind is Kind.ensemble:
+        return _members(facts.run.read_params())
     if recipe is None:
         return ""
-    return f"The best of {recipe.trials} trials by {recipe.objective}, out of fold"
+    if kind is Kind.reference:
+        return f"The best of {recipe.trials} trials of its own, out of fold"
+    searched = f"{recipe.trials} trials by {recipe.objective}"
+    if recipe.scheme == "nested":
+        return (
+            f"In each outer fold the best of {searched} on inner folds; its figures are of outer folds, which had no "
+            "part in that choice"
+        )
+    where = "on the fold held out" if recipe.scheme == "holdout" else "out of fold"
+    if kind is Kind.trial:
+        return f"One of {searched}, {where}"
+    return f"The best of {searched}, {where}"
+
+
+def _members(params: Mapping[str, str]) -> str:
+    """How the members of an ensemble were chosen."""
+    if params.get("by") == BY_HAND:
+        return "Members were named by hand; no figure is corrected for that choice"
+    if params.get("rule") == "greedy":
+        return "Members by the rule greedy, judged on other folds than chosen by"
+    return f"Members by {params.get('by', 'their rule')}, judged on other folds than chosen by"
 
 
 def _listed(values: Mapping[str, object]) -> str:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import csv
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 from mammo_lightning.datamodules.folds import DROPPED, RESERVE
 from mammo_lightning.evaluation.statistics import within
-from mammo_lightning.registration.facts import SPLITS, Facts
+from mammo_lightning.recipe import DataOptions
+from mammo_lightning.registration.facts import Facts
 from mammo_lightning.tracking.journal import RunJournal
 
 FINDINGS = 6  # lines of an audit
+#: options of every dataset that say which images are meant
+OPENED = ("root", "size", "limit", "skip_unreadable")
 LONG = 240  # characters of one of them
 #: what says something is wrong at the head of a line of an audit
 WARNED = ("shortcut", "leak", "duplicate", "label conflict", "unreadable", "straddle")
@@ -20,8 +25,13 @@ WARNED = ("shortcut", "leak", "duplicate", "label conflict", "unreadable", "stra
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Rows as markdown; nothing where there is none."""
-    body = ["| " + " | ".join(str(cell).replace("|", "/") for cell in row) + " |" for row in rows]
+    body = ["| " + " | ".join(map(plain, row)) + " |" for row in rows]
     return "\n".join([f"| {' | '.join(head)} |", "|---" * len(head) + "|", *body]) if body else ""
+
+
+def plain(cell: object) -> str:
+    """A cell that stays in its place, and is shown as it is written."""
+    return " ".join(str(cell).split()).replace("|", "/").replace("<", "&lt;")
 
 
 def cohort(facts: Facts) -> str:
@@ -38,8 +48,8 @@ def cohort(facts: Facts) -> str:
         frame = facts.scored.predictions(split).frame
         for label, group in frame.groupby("label"):
             named = facts.classes[-1] if label else " / ".join(facts.classes[:-1])
-            rows.append((SPLITS[split], named, len(group), group["patient"].nunique()))
-        rows.append((SPLITS[split], "all", len(frame), frame["patient"].nunique()))
+            rows.append((facts.rows(split), named, len(group), group["patient"].nunique()))
+        rows.append((facts.rows(split), "all", len(frame), frame["patient"].nunique()))
     parts.append(table(("rows", "class", "images", "patients"), rows))
     parts += _beside(facts)
     parts += _audit(facts)
@@ -58,7 +68,7 @@ def _beside(facts: Facts) -> Iterator[str]:
         (RESERVE, "kept in reserve for the threshold"),
         (DROPPED, "dropped: its patient is on both sides"),
     ):
-        if counts[fold]:
+        if counts[fold] and not (fold == RESERVE and facts.scored.judged_on == "reserve"):
             groups = len({row["group"] for row in found if int(row["fold"]) == fold})
             yield f"{counts[fold]} images of {groups} patients are in no figure ({why})."
 
@@ -71,12 +81,33 @@ def _audit(facts: Facts) -> Iterator[str]:
     if not path.is_file():
         others = sorted(each.name.rpartition("-")[2] for each in folder.glob(f"audit-{name}-*"))
         seen = f" (there is one of other rows or pixels: {', '.join(others)})" if others else ""
-        yield f"No audit of these images is kept{seen}: `python -m experiments.audit --dataset {name}`."
+        command = f": `{_command(facts, name)}`" if facts.dataset else ""
+        yield f"No audit of these images is kept{seen}{command}."
         return
     lines = [line.removeprefix("- ") for line in path.read_text().splitlines() if line.startswith("- ")]
     warned = [_unnamed(line) for line in lines if line.partition(":")[0] in WARNED]
     yield f"Audit `{run.run_id}`: {len(warned)} warnings" + (", the first of them:" if len(warned) > FINDINGS else ".")
     yield "\n".join(f"- {line if len(line) <= LONG else line[:LONG] + ' ...'}" for line in warned[:FINDINGS])
+
+
+def _command(facts: Facts, name: str) -> str:
+    """What audits the same images; folders and files stand as capitals, for a card is passed on."""
+    words, recipe = ["python -m experiments.audit", f"--dataset {name}"], facts.recipe
+    options = [] if recipe is None else [(key, getattr(recipe, key)) for key in (*OPENED, *DataOptions.model_fields)]
+    for key, value in options:
+        flag = f"--{key.replace('_', '-')}"
+        if isinstance(value, dict):
+            words += [f"{flag} {each}={_told(each, own)}" for each, own in value.items()]
+        elif isinstance(value, bool):
+            words += [flag] if value else []
+        elif value is not None:
+            words.append(f"{flag} {_told(key, value)}")
+    return " ".join(words)
+
+
+def _told(key: str, value: object) -> str:
+    place = isinstance(value, Path) or Path(str(value)).is_absolute()
+    return key.upper() if place else shlex.quote(str(value))
 
 
 def _unnamed(line: str) -> str:
@@ -93,10 +124,12 @@ def subgroups(facts: Facts) -> str:
         for column in facts.subgroups:
             for value, cell in within(at, column, replicates=1000).items() if column in at.frame else ():
                 if cell.auc:
-                    rows.append((column, value, SPLITS[split], cell.auc, cell.counts))
+                    rows.append((column, value, facts.rows(split), cell.auc, cell.counts))
                 else:
-                    alone.append(f"{column} {value} ({SPLITS[split]}, {cell.counts})")
+                    alone.append(f"{column} {value} ({facts.rows(split)}, {cell.counts})")
     parts = [table(("column", "value", "rows", "AUC", "counts"), rows)]
+    if facts.varying:
+        parts.append(f"Not by {', '.join(facts.varying)}: one {facts.level} may hold several values.")
     if alone:
         parts.append(f"No AUC, for they hold one class only: {'; '.join(alone)}.")
     return "\n\n".join(filter(None, parts))

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
+import math
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from mammo_lightning.errors import MammoError
 from mammo_lightning.evaluation.resampling import Estimate
+from mammo_lightning.evaluation.subgroups import varies_within
+from mammo_lightning.recipe import Recipe
 from mammo_lightning.registry import CLASSIFIERS, DATASETS
-from mammo_lightning.runs import Scored
+from mammo_lightning.runs import Runs, Scored
 from mammo_lightning.tracking.journal import RunJournal
 from mammo_lightning.tracking.test_reads import READS, reads
 from mammo_lightning.tracking.versions import servable
-from mammo_lightning.types import CORE_COLUMNS, PLACE_COLUMNS, Kind, Level
+from mammo_lightning.types import CORE_COLUMNS, PLACE_COLUMNS, Kind, Level, OperatingPoint
 
 if TYPE_CHECKING:
     from mammo_lightning.datamodules.base import MammoDataModule
 
-SPLITS = {"val": "out of fold", "test": "test split", "external": "external data"}
+SPLITS = {"val": "out of fold", "test": "test split"}
 VALUES = 12  # of a subgroup column
 
 
@@ -29,7 +32,25 @@ class Facts:
         self.scored, self.run = scored, scored.run
         self.tags, self.metrics, self.level = scored.tags, scored.metrics, scored.level
         self.splits = [split for split in SPLITS if scored.has(split)]
-        self.main = next((split for split in ("external", "test", "val") if split in self.splits), "val")
+        self.main = "test" if "test" in self.splits else "val"
+
+    def rows(self, split: str) -> str:
+        """The rows of a split, in words."""
+        reserved = split == "val" and self.scored.judged_on == "reserve"
+        return "reserved patients" if reserved else SPLITS[split]
+
+    @cached_property
+    def elsewhere(self) -> list[Scored]:
+        """How it did on other datasets."""
+        return Runs(self.run.folder.parent.parent).evaluations([self.run.run_id])
+
+    @cached_property
+    def points(self) -> dict[Level, OperatingPoint]:
+        """Its frozen thresholds: those it was judged at, or those that travel with its model."""
+        rule, kept = self.manifest.get("rule", ""), self.manifest.get("points", {})
+        return self.scored.points or {
+            Level(name): OperatingPoint(float(value), Level(name), rule) for name, value in kept.items()
+        }
 
     @cached_property
     def dataset(self) -> type[MammoDataModule] | None:
@@ -102,13 +123,12 @@ class Facts:
         key = f"{split}_{level}/{name}"
         if key not in self.metrics:
             return None
-        value = self.metrics[key]
-        return Estimate(value, self.metrics.get(f"{key}_lo", value), self.metrics.get(f"{key}_hi", value))
+        return Estimate(*(self.metrics.get(f"{key}{end}", math.nan) for end in ("", "_lo", "_hi")))
 
     def specificity(self, split: str, level: Level) -> Estimate | None:
         """1 - FPR."""
         fpr = self.estimate(split, level, "fpr")
-        return Estimate(1 - fpr.value, 1 - fpr.hi, 1 - fpr.lo) if fpr else None
+        return fpr.complement() if fpr else None
 
     def counts(self, split: str, level: Level) -> str:
         """Positives, negatives and patients behind a figure."""
@@ -130,21 +150,22 @@ class Facts:
         if tpr and (specificity := self.specificity(self.main, self.level)):
             figures += [f"sensitivity {tpr}", f"specificity {specificity}"]
         what = f"{self.tags.get('dataset', 'data')} {self.level}: {', '.join(figures) or 'no figures'}"
-        where = f"{SPLITS[self.main]}, {self.counts(self.main, self.level)}"
+        where = f"{self.rows(self.main)}, {self.counts(self.main, self.level)}"
         return " · ".join([*stamps, what, where, "research only"])
 
     @property
     def corrected(self) -> Estimate | None:
         """The AUC of its study, corrected for the choice among the trials."""
-        found = self.scored.study.read_metrics() if self.scored.study and self.scored.kind is not Kind.ensemble else {}
+        study = self.scored.study if self.scored.kind is Kind.final else None
+        found = study.read_metrics() if study else {}
         names = ("corrected_auc", "corrected_auc_lo", "corrected_auc_hi")
         return Estimate(*(found[name] for name in names)) if all(name in found for name in names) else None
 
     @property
     def origin(self) -> str:
         """How its operating point came about."""
-        path = self.run.artifacts / "operating_point.json"
-        return str(json.loads(path.read_text()).get("origin", "")) if path.is_file() else ""
+        found = self.scored.kept("operating_point.json") or {}
+        return str(found.get("origin", "carried" if self.points else ""))
 
     @property
     def unverified(self) -> str:
@@ -153,7 +174,21 @@ class Facts:
 
     @cached_property
     def subgroups(self) -> list[str]:
-        """Columns of the predictions that describe an image and do not follow from its label."""
+        """Columns of the predictions that describe each row judged and do not follow from its label."""
+        return [name for name in self._columns if name not in self.varying]
+
+    @cached_property
+    def varying(self) -> list[str]:
+        """Columns that describe an image, and of which a row judged (a breast, a patient) may hold several values."""
+        tables = [self.scored.predictions(split) for split in self.splits]
+        return [
+            name
+            for name in self._columns
+            if any(name in table.frame and varies_within(table, name, self.level) for table in tables)
+        ]
+
+    @cached_property
+    def _columns(self) -> list[str]:
         from mammo_lightning.datamodules.base import KNOWN  # takes seconds, and not every answer needs it
 
         answers = self.dataset.answers if self.dataset else ()
@@ -167,15 +202,24 @@ class Facts:
     @cached_property
     def members(self) -> dict[str, Any]:
         """The manifest of an ensemble; empty for any other run."""
-        path = self.run.artifacts / "manifest.json"
-        found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+        found: dict[str, Any] = self.scored.kept("manifest.json") or {}
         return found
+
+    @cached_property
+    def recipe(self) -> Recipe | None:
+        """What its study was asked to do; of an ensemble, the study of its first member, where that is known here."""
+        return self.scored.recipe or Scored(self.run, self._study).recipe
+
+    @property
+    def _study(self) -> RunJournal | None:
+        """The study it is of, or its first member is; it may be on another machine, and then says nothing."""
+        above = [each["run"].split(".")[0] for each in self.members.get("members", [])]
+        return RunJournal(self.run.folder.parent / above[0]) if above else self.scored.study
 
     @cached_property
     def versions(self) -> dict[str, str]:
         """Software as the study (or the run) said it."""
-        above = [each["run"].split(".")[0] for each in self.members.get("members", [])]
-        study = RunJournal(self.run.folder.parent / above[0]) if above else self.scored.study
+        study = self._study
         tags = {**(study.read_tags() if study else {}), **self.tags}
         found = {key.removeprefix("version."): value for key, value in tags.items() if key.startswith("version.")}
         named = {"python": "Python", "package": "mammo_lightning", "mlflow.source.git.commit": "commit", "lock": "lock"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import time
 from contextlib import suppress
@@ -13,8 +12,8 @@ from typing import Any
 from mammo_lightning.errors import DataError, MammoError, SettingsError, TrackingError
 from mammo_lightning.evaluation.noninferiority import Verdict, noninferior
 from mammo_lightning.evaluation.resampling import Estimate
-from mammo_lightning.evaluation.thresholds import apply
 from mammo_lightning.owner import Owner
+from mammo_lightning.progress import Progress
 from mammo_lightning.registration.register import (
     CHALLENGER,
     CHAMPION,
@@ -25,9 +24,12 @@ from mammo_lightning.registration.register import (
     describe,
     fixed_margin,
 )
-from mammo_lightning.runs import Runs, Scored
+from mammo_lightning.runs import Runs, Scored, known_runs
 from mammo_lightning.tracking import lines
+from mammo_lightning.tracking.batch import user
+from mammo_lightning.tracking.journal import Journal
 from mammo_lightning.tracking.registry import ModelRegistry
+from mammo_lightning.tracking.store import default_uri
 from mammo_lightning.tracking.versions import LONGEST, Version, check_names
 from mammo_lightning.types import Predictions
 
@@ -54,6 +56,7 @@ def promote(
     source: str | None = None,
     margin: float | None = None,
     override: str | None = None,
+    progress: Progress | None = None,
 ) -> Done:
     """Give a version the place of the champion if it is shown to be no worse.
 
@@ -65,6 +68,7 @@ def promote(
         source: The alias of the challenger.
         margin: As it was fixed for this name, or to fix it now.
         override: Why it is to be done whatever the figures say.
+        progress: Hears of runs that are fetched from the store.
     """
     name, slash, number = word.partition("/")
     check_names(name, to)
@@ -77,8 +81,9 @@ def promote(
         check_margin(margin)
     if not slash and (source or CHALLENGER) == to:
         raise SettingsError(f"--from {to} and --to {to} are the same; name the challenger's alias, or NAME/VERSION")
-    runs = Runs(mlruns)
-    registry = ModelRegistry(runs.journal, uri, mlruns)
+    if uri == default_uri(mlruns):
+        Runs(mlruns)  # nothing was made here, and nothing could be fetched
+    registry = ModelRegistry(Journal(mlruns), uri, mlruns)
     with registry.alone():
         version = registry.version(name, int(number)) if slash else registry.at(name, source or CHALLENGER)
         if not version.run_id:
@@ -89,12 +94,18 @@ def promote(
         fixed = fixed_margin(registry, name, margin)
         log = Log(registry, name, to)
         before = registry.aliases(name).get(to)
+        champion = registry.version(name, before) if before else None
+        both = [each.run_id for each in (version, champion) if each and each.run_id]
+        runs = known_runs(mlruns, uri, both, progress or Progress())
         if before == version.version:
             return _finish(registry, runs, version, to, log.last(version.version), again=True)
         entry = log.last(version.version)
         # one that was written down but not carried out is carried out; one that was is over, wherever the alias is now
-        if entry is None or entry["from_version"] != before or version.tags.get(PROMOTED) == sentence(entry, to):
-            champion = registry.version(name, before) if before else None
+        if (
+            entry is None
+            or entry["from_version"] != before
+            or version.tags.get(f"{PROMOTED}{to}") == sentence(entry, to)
+        ):
             entry = _judged(runs, version, champion, fixed, override=override)
             log.append(entry)
         if entry["outcome"] == "refused":
@@ -141,7 +152,7 @@ def _judged(
         "reasons": reasons,
         "override": override if reasons else None,
         "outcome": "refused" if reasons and override is None else "promoted",
-        "who": f"{getpass.getuser()}@{Owner.me().machine}",
+        "who": f"{user()}@{Owner.me().machine}",
     }
 
 
@@ -154,8 +165,10 @@ def judge(runs: Runs, version: Version, champion: Version | None, margin: float)
         return [f"{version} cannot be judged: {error}"], None
     if champion is None or not challenger.has("test"):
         return reasons, None
+    if not champion.run_id:
+        return [*reasons, f"{champion} was not registered from here, so nothing is known of it"], None
     try:
-        verdict = _compared(challenger, runs.get(champion.run_id or "?"), margin)
+        verdict = _compared(challenger, runs.get(champion.run_id), margin)
     except MammoError as error:
         return [*reasons, f"{version} and {champion} cannot be compared: {error}"], None
     if verdict.answer != "shown":
@@ -188,7 +201,8 @@ def _compared(challenger: Scored, champion: Scored, margin: float) -> Verdict:
         if level not in each.points:
             raise DataError(f"run '{each.run_id}' has no frozen threshold at level {level}")
         rows = _ordered(each.predictions("test").at(level))
-        decided.append((rows, apply(rows, each.points[level])))
+        # not `apply`, which would aggregate (and hence order) these rows once more
+        decided.append((rows, rows.scores >= each.points[level].threshold))
     (first, ours), (second, theirs) = decided
     for column in ("image", "label", "group"):
         mine, other = (list(rows.frame[column].astype(str)) for rows in (first, second))
@@ -212,14 +226,15 @@ def _finish(
     if entry is None:
         return Done(version, [f"{is_now} already, and not by a promotion in '{registry.mlruns / LOG}'"])
     former = entry["from_version"]
-    if former is not None:
-        registry.point(registry.version(version.name, former), f"{PREVIOUS}{to}")
+    there = {each.version: each for each in registry.versions(version.name)}
+    if former in there:  # else somebody deleted it
+        registry.point(there[former], f"{PREVIOUS}{to}")
     told = sentence(entry, to)
     _history(registry, version.name, told)
     with suppress(DataError):  # what the run kept is damaged, which an override may well be for
         if scored := _known(runs, version):
             describe(registry, version, scored, told)
-    registry.tag(version, {PROMOTED: told})  # last: it says that all is done
+    registry.tag(version, {f"{PROMOTED}{to}": told})  # last: it says that all is done
     kept = f"; version {former} is {PREVIOUS}{to}" if former is not None else ""
     said = [*entry["said"], *(f"against it: {reason}" for reason in entry["reasons"])]
     if entry["override"]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mammo_lightning.errors import SettingsError
+from mammo_lightning.errors import SettingsError, TrackingError
 from mammo_lightning.registration.card import ARTIFACT, model_card
 from mammo_lightning.registration.facts import figures
 from mammo_lightning.runs import Runs, Scored
@@ -14,7 +15,7 @@ from mammo_lightning.tracking.versions import Version, check_names, servable
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous-"
 MARGIN, MARGIN_TAG = 0.05, "promotion_margin"
-PROMOTED = "promotion"  # tag of a version: how it came to its place
+PROMOTED = "promotion."  # and an alias: tag of a version that says how it came to that place
 
 
 @dataclass
@@ -46,12 +47,14 @@ def register_run(
     runs = Runs(mlruns)
     (scored,) = runs.named([word])
     servable(scored.run)
+    told = figures(scored)
+    model_card(scored)  # what it is made of is damaged, or all there
     registry = ModelRegistry(runs.journal, uri, mlruns)
     with registry.alone():
         registry.claim(name)
         if margin is not None:
             fixed_margin(registry, name, margin)
-        version, made = registry.register(scored.run, name, tags=figures(scored))
+        version, made = registry.register(scored.run, name, tags=told)
         version = describe(registry, version, scored)
         said = f"{version}: " + ("registered" if made else "was registered before, the same model")
         done = Done(version, [f"{said} · run {scored.run_id}", version.description.partition("\n")[0]])
@@ -60,8 +63,13 @@ def register_run(
             registry.point(version, alias)
             moved = f", which was version {former}" if former not in (None, version.version) else ""
             done.lines.append(f"{name}@{alias} is version {version.version}{moved}")
-    done.lines += [f"card: {scored.run.artifacts / ARTIFACT}", f"page: {version.page}"]
+    done.lines += [f"card: {scored.run.artifacts / card_name(version)}", f"page: {version.page}"]
     return done
+
+
+def card_name(version: Version) -> str:
+    """The artifact that is the card of a version; a run may be registered under several names."""
+    return ARTIFACT.format(name=version.name, version=version.version)
 
 
 def check_margin(margin: float) -> None:
@@ -70,12 +78,22 @@ def check_margin(margin: float) -> None:
         raise SettingsError(f"--margin {margin:g} is no share between 0 and 1, as 0.05")
 
 
+def _is_share(text: str) -> bool:
+    with suppress(ValueError):
+        return 0 < float(text) < 1
+    return False
+
+
 def fixed_margin(registry: ModelRegistry, name: str, wanted: float | None) -> float:
     """The margin of a name: as it was fixed, or fixed now, before anything is compared."""
     fixed = registry.model(name).tags.get(MARGIN_TAG)
     if fixed is None:
         fixed = str(MARGIN if wanted is None else wanted)
         registry.tag_model(name, MARGIN_TAG, fixed)
+    elif not _is_share(fixed):
+        raise TrackingError(
+            f"the tag {MARGIN_TAG} of {name!r} is {fixed!r}, which is no share; set it back to what it was in MLflow"
+        )
     elif wanted is not None and float(fixed) != wanted:
         raise SettingsError(
             f"--margin {wanted:g}: the margin of {name!r} was fixed at {fixed} beforehand; leave it out"
@@ -85,11 +103,12 @@ def fixed_margin(registry: ModelRegistry, name: str, wanted: float | None) -> fl
 
 def describe(registry: ModelRegistry, version: Version, scored: Scored, told: str = "") -> Version:
     """Write the card of a version with its run, and on its page; `told` says how it came to its place."""
-    card = model_card(scored, address=f"{version.name}/{version.version}")
-    scored.run.write(ARTIFACT, card.markdown(f"{version.name} version {version.version}: {scored.name}"))
-    registry.publish(scored.run)
-    more = [f"Whole card, with reporting checklists: [{ARTIFACT}]({registry.link(version, scored.run, ARTIFACT)})"]
-    if told := told or version.tags.get(PROMOTED, ""):
-        more.append(f"Promoted: {told}")
+    card, artifact = model_card(scored, address=f"{version.name}/{version.version}"), card_name(version)
+    if not scored.borrowed:
+        scored.run.write(artifact, card.markdown(f"{version.name} version {version.version}: {scored.name}"))
+        registry.publish(scored.run)
+    more = [f"Whole card, with reporting checklists: [{artifact}]({registry.link(version, scored.run, artifact)})"]
+    before = [words for key, words in version.tags.items() if key.startswith(PROMOTED) and words != told]
+    more += [f"Promoted: {words}" for words in (told, *before) if words]
     registry.describe(version, card.description("\n\n".join(more)))
     return registry.version(version.name, version.version)

@@ -49,7 +49,7 @@ def test_promoted_refused_and_overridden(
     [
         (["nobody"], "no registered model 'nobody' in "),
         (["nobody", "--mlruns", "nowhere"], "no runs in 'nowhere'"),
-        (["n", "--to", "v1"], "alias 'v1' is none"),
+        (["n", "--to", "v1"], "'v1' is no alias"),
         (["n", "--margin", "0"], "--margin 0 is no share"),
         ([], "Missing argument"),
     ],

@@ -30,8 +30,8 @@ def test_a_study_is_registered_by_its_name_with_its_card(mlruns: Path, capsys: p
     version = client.get_model_version_by_alias("micro", "challenger")
     assert {"val_auc", "val_tpr", "val_fpr", "test_auc", "synthetic", "leaky", "journal", "owner"} <= set(version.tags)
     assert version.description.splitlines()[0] == out[1]
-    assert f"runs/{version.run_id}/artifacts/model_card.md" in version.description
-    assert "model_card.md" in [each.path for each in client.list_artifacts(version.run_id)]
+    assert f"runs/{version.run_id}/artifacts/model_card-micro-1.md" in version.description
+    assert "model_card-micro-1.md" in [each.path for each in client.list_artifacts(version.run_id)]
     register.app(words, standalone_mode=False)
     again = capsys.readouterr().out.splitlines()
     assert again[0].startswith("micro version 1: was registered before, the same model")
@@ -43,8 +43,8 @@ def test_a_study_is_registered_by_its_name_with_its_card(mlruns: Path, capsys: p
     ("words", "message"),
     [
         (["nothing", "--name", "n"], "no run 'nothing' in"),
-        (["first", "--name", "a/b"], "--name 'a/b' is no model name"),
-        (["first", "--name", "n", "--alias", "latest"], "alias 'latest' is none"),
+        (["first", "--name", "a/b"], "'a/b' is no model name"),
+        (["first", "--name", "n", "--alias", "latest"], "'latest' is no alias"),
         (["first", "--name", "n", "--alias", "champion"], "is given by `python -m experiments.promote n`"),
         (["first", "--name", "n", "--margin", "2"], "--margin 2 is no share between 0 and 1"),
         (["first", "--name", "n", "--mlruns", "nowhere"], "no runs in 'nowhere'"),

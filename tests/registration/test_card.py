@@ -115,8 +115,38 @@ def test_what_was_not_read_is_not_told(mlruns: Path) -> None:
     card = model_card(trial)
     assert "test split" not in section(card, "Figures")
     assert "no test split was read" in section(card, "Limits")
-    assert "None is frozen" in section(card, "Operating point")
+    assert "carried over from the cross-fitted scores" in section(card, "Operating point")
+    assert "corrected for the choice" not in section(card, "Figures"), "that is of the trial that was chosen"
     assert not any(name.startswith("test_") for name in figures(trial))
+
+
+def test_evaluations_elsewhere_are_told(tmp_path: Path) -> None:
+    mlruns = copied(tmp_path / "mlruns")
+    (final,) = Runs(mlruns).named(["first"])
+    assert "Not judged on data of another place" in section(model_card(final), "Limits")
+    run = Runs(mlruns).journal.run("external-0")
+    tags = {"dataset": "other|place", "level": "patch", "model_run": final.run_id}
+    run.begin(kind=Kind.external, name="other", study="", parent=None, experiment="other", tags=tags)
+    run.write("predictions_external.parquet", final.predictions("test").frame.to_parquet(index=False))
+    figures = {"auc": 0.81, "tpr": 0.7, "fpr": 0.1, "calibration_slope": 0.6}
+    run.metrics({f"external_patch/{name}{end}": value for name, value in figures.items() for end in ("", "_lo", "_hi")})
+    run.end("completed")
+    (final,) = Runs(mlruns).named(["first"])
+    card = model_card(final)
+    (row,) = [line for line in section(card, "External data").splitlines() if "0.810" in line]
+    assert row.startswith("| other/place | patch | 0.810 (0.810-0.810) | 0.700 (0.700-0.700) | 0.900 (0.900-0.900) |")
+    assert row.endswith("| 255+/255- · 170 patients |")
+    assert "Not judged on data of another place" not in section(card, "Limits")
+    assert "See External data" in section(card, TITLE)
+
+
+def test_rows_of_reserved_patients_are_not_called_out_of_fold(tmp_path: Path) -> None:
+    mlruns = copied(tmp_path / "mlruns")
+    (final,) = Runs(mlruns).named(["first"])
+    final.run.tags({"judged_on": "reserve"})
+    (final,) = Runs(mlruns).named(["first"])
+    assert "| reserved patients | patch |" in section(model_card(final), "Figures")
+    assert "out of fold" not in section(model_card(final), "Data")
 
 
 def test_members_of_an_ensemble_are_listed_by_their_manifest(tmp_path: Path) -> None:

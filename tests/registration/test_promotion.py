@@ -6,17 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import numpy as np
 import pandas as pd
 import pytest
 from registered import copied
 from tracking.test_registry import Killed, killed_at
 
 from mammo_lightning.errors import MammoError, SettingsError, TrackingError
-from mammo_lightning.registration.promote import LOG, Refused, promote
+from mammo_lightning.registration.promote import LOG, Refused, judge, promote
 from mammo_lightning.registration.register import register_run
 from mammo_lightning.runs import Runs
 from mammo_lightning.tracking.registry import ModelRegistry
-from mammo_lightning.tracking.store import default_uri
+from mammo_lightning.tracking.store import check_uri, default_uri
+from mammo_lightning.tracking.versions import OWNER, Version
+from mammo_lightning.types import Level, OperatingPoint, Predictions
 
 
 class House:
@@ -76,8 +79,8 @@ def test_an_equal_challenger_takes_the_place_and_all_of_it_is_told(house: House)
     assert second["power"]["tnr"] > 0.8
     assert "@" in second["who"]
     version = house.registry.version("equal", 2)
-    assert "version 2 to champion, was version 1: shown; sensitivity" in version.tags["promotion"]
-    assert version.tags["promotion"] in version.description
+    assert "version 2 to champion, was version 1: shown; sensitivity" in version.tags["promotion.champion"]
+    assert version.tags["promotion.champion"] in version.description
     page = house.registry.model("equal").description
     assert page.index("version 2 to champion") < page.index("version 1 to champion")
 
@@ -93,7 +96,10 @@ def test_a_worse_one_is_refused_with_reasons_and_nothing_moves_unless_it_is_over
     assert "override: fewer alarms" in lines
     assert house.registry.aliases("worse") == {"champion": 2, "previous-champion": 1, "challenger": 2}
     assert house.log("worse")[-1]["override"] == "fewer alarms"
-    assert "override: fewer alarms (against: non-inferiority" in house.registry.version("worse", 2).tags["promotion"]
+    assert (
+        "override: fewer alarms (against: non-inferiority"
+        in house.registry.version("worse", 2).tags["promotion.champion"]
+    )
 
 
 def test_a_margin_too_small_for_the_data_is_underpowered(house: House) -> None:
@@ -177,6 +183,94 @@ def test_other_test_rows_and_damaged_ones_are_no_comparison(tmp_path: Path) -> N
     assert any("becomes champion (shown)" in line for line in house.promote("rows"))
 
 
+@pytest.mark.parametrize("level", ["view", "breast", "exam", "patient"])
+def test_decisions_stay_with_their_rows_when_one_patient_is_called_as_another_begins(level: str) -> None:
+    """'12' and '12-b' are sorted otherwise by their keys than by names that begin with them."""
+    places = np.arange(160)
+    patients = [f"{place // 8}{'-b' if place // 4 % 2 else ''}" for place in places]
+    told = {"patient": patients, "group": patients, "laterality": np.where(places // 2 % 2, "L", "R"), "exam": "1"}
+    told |= {"view": np.where(places % 2, "CC", "MLO"), "label": (places // 4 % 3 == 0).astype(int)}
+    frame = pd.DataFrame({"image": [f"i{place}" for place in places], "fold": -1, "split": "test", **told})
+
+    class Right:
+        """A run that calls every row rightly, or none positive."""
+
+        def __init__(self, run_id: str, scores: Any) -> None:
+            self.run_id, self.scores, self.level = run_id, scores, Level(level)
+            self.synthetic = self.leaky = False
+            self.tags: dict[str, str] = {}
+            self.points = {self.level: OperatingPoint(0.5, self.level, "fixed0.5")}
+
+        def has(self, split: str) -> bool:
+            return split == "test"
+
+        def predictions(self, split: str) -> Predictions:
+            table = frame.assign(p_benign=1 - self.scores, p_malignant=self.scores)
+            return Predictions(table.sample(frac=1, random_state=int(self.run_id)))
+
+    class Both:
+        def get(self, run_id: str) -> Right:
+            return Right(run_id, 0.1 + 0.8 * frame["label"] if run_id == "1" else np.full(len(frame), 0.1))
+
+    versions = [Version("m", int(each), {**OWNER, "journal": each}, "", "", "") for each in ("1", "2")]
+    reasons, verdict = judge(Both(), *versions, 0.5)  # type: ignore[arg-type]
+    assert reasons == []
+    assert verdict is not None
+    assert (verdict.answer, verdict.tpr.value, verdict.tnr.value) == ("shown", 1.0, 0.0)
+
+
+def test_a_place_that_was_taken_once_is_judged_anew_whatever_happened_under_other_aliases(house: House) -> None:
+    two(house, "places", challenger="strict")
+    house.promote("places", override="because")
+    house.promote("places/2", to="staging", override="tried there")
+    registry = house.registry
+    assert {"promotion.champion", "promotion.staging"} <= set(registry.version("places", 2).tags)
+    registry.point(registry.version("places", 1), "champion")  # by hand, as in MLflow's pages
+    with pytest.raises(Refused, match="not shown"):
+        house.promote("places/2")
+    assert registry.aliases("places")["champion"] == 1
+
+
+def test_a_former_champion_that_was_deleted_is_no_hindrance(house: House) -> None:
+    two(house, "gone")
+    house.promote("gone")
+    house.registry.store.client.delete_model_version("gone", "1")
+    assert any("gone version 2 is champion" in line for line in house.promote("gone"))
+
+
+def test_a_margin_that_somebody_spoilt_is_one_line(house: House) -> None:
+    two(house, "spoilt")
+    house.registry.store.client.set_registered_model_tag("spoilt", "promotion_margin", "5 %")
+    with pytest.raises(TrackingError, match="the tag promotion_margin of 'spoilt' is '5 %', which is no share"):
+        house.promote("spoilt")
+
+
+def test_a_run_under_two_names_has_a_card_for_each(house: House) -> None:
+    one, other = (Path(house.register("first", name)[-2].removeprefix("card: ")) for name in ("one", "other"))
+    assert one != other
+    assert "predict one/1" in one.read_text()
+    assert "predict other/1" in other.read_text()
+
+
+def test_versions_of_another_machine_are_judged_by_what_it_published(house: House, tmp_path: Path) -> None:
+    two(house, "lab")
+    server = tmp_path / "server"
+    server.mkdir()
+    uri = check_uri(f"sqlite:///{server / 'mlflow.db'}")
+    there = House(copied(tmp_path / "there"))
+    there.uri = uri
+    two(there, "lab")
+    here = House(tmp_path / "here")
+    here.uri = uri
+    lines = here.promote("lab")
+    assert any("lab version 2 becomes champion (shown); version 1 is previous-champion" in line for line in lines)
+    assert here.log("lab")[-1]["answer"] == "shown"
+    borrowed = Runs(here.mlruns).get(here.log("lab")[-1]["run"])
+    assert borrowed.borrowed
+    theirs = Runs(there.mlruns).get(borrowed.run_id).run
+    assert borrowed.run.events.read_bytes() == theirs.events.read_bytes(), "a borrowed run is not written to"
+
+
 def test_a_kill_at_any_step_is_finished_by_the_same_command(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     steps, done = 0, False
     while not done:
@@ -193,7 +287,7 @@ def test_a_kill_at_any_step_is_finished_by_the_same_command(house: House, monkey
         assert house.registry.aliases(name) == {"champion": 2, "previous-champion": 1, "challenger": 2}
         assert [entry["version"] for entry in house.log(name)] == [1, 2], "logged twice, or not at all"
         version = house.registry.version(name, 2)
-        assert version.tags["promotion"] in version.description
+        assert version.tags["promotion.champion"] in version.description
         assert house.registry.model(name).description.count("version 2 to champion") == 1
         steps += 1
     assert steps > 4, "hardly anything was killed"
@@ -226,7 +320,7 @@ def test_again_changes_nothing_and_an_alias_moved_by_hand_is_judged_anew(house: 
         ("known/x", {}, "'known/x' is NAME/VERSION; give a version number"),
         ("known/1", {"source": "challenger"}, "'known/1' is NAME/VERSION"),
         ("known", {"to": "challenger"}, "--from challenger and --to challenger are the same"),
-        ("known", {"to": "latest"}, "alias 'latest' is none"),
+        ("known", {"to": "latest"}, "'latest' is no alias"),
         ("known", {"override": " "}, "--override of 0 characters"),
         ("a b", {}, "is no model name"),
     ],
