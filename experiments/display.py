@@ -26,7 +26,9 @@ class Display(Progress):
 
     def __init__(self, console: Console | None = None) -> None:
         super().__init__()
-        self.console = console or Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+        # names of classes, files and runs are printed as they are: a bracket in one is no style
+        plain: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
+        self.console = console or Console(**plain, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
         self._live = Live(console=self.console, refresh_per_second=4, transient=True)
         self._last = 0.0
 

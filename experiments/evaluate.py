@@ -45,8 +45,15 @@ def evaluate(
     """Judge a finished model, or predictions made elsewhere, and keep that as a run like any other."""
     from mammo_lightning.errors import SettingsError
 
-    if (model is None) == (predictions is None):
+    if model is None and predictions is None:
         raise SettingsError("what is to be judged? Pass MODEL with --dataset and --root, or --predictions scores.csv")
+    if model is not None and predictions is not None:
+        raise SettingsError(f"MODEL {model!r} and --predictions '{predictions}' are judged one by one; leave one out")
+    if threshold is not None and operating_point is not None:
+        raise SettingsError(
+            f"--threshold {threshold:g} is the operating point, and --operating-point {operating_point!r} would choose "
+            "another one; pass one of the two"
+        )
     checked = checked_recipe(None, mlruns=mlruns, tracking_uri=tracking_uri, **data)
 
     from experiments.display import Display
@@ -96,9 +103,9 @@ def _taken(
     from mammo_lightning.recipe import make_recipe
     from mammo_lightning.registry import DATASETS
     from mammo_lightning.scoring.outside import read_outside
-    from mammo_lightning.scoring.outside_run import Wish, keep_outside, named_level
+    from mammo_lightning.scoring.outside_run import Wish, keep_outside, named_after, named_level
 
-    name = make_recipe({"name": given["name"] or path.stem}).name
+    name = make_recipe({"name": given["name"]}).name if given["name"] else named_after(path)
     rule = given["operating_point"] or "spec0.80"
     parse(rule)
     known = {"dataset": recipe.dataset, "domain": DATASETS.get(recipe.dataset).domain} if named else {}

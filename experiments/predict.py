@@ -31,6 +31,7 @@ def predict(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
     from experiments.display import Display
+    from mammo_lightning.datamodules.files import shown
     from mammo_lightning.scoring.loading import find_servable
     from mammo_lightning.scoring.score import images_of, score_files
     from mammo_lightning.scoring.score_file import ScoreFile
@@ -55,7 +56,7 @@ def predict(
     rule = f" ({point.rule}, chosen at level {point.level})" if point.rule else ""
     console.print(
         f"{positive:,} of {len(scores.scores):,} reach {servable.threshold:.4g}{rule} for {servable.classes[-1]!r}: "
-        f"{out}",
+        f"{shown(out)}",
         soft_wrap=True,
     )
     if point.reading.synthetic:

@@ -108,7 +108,9 @@ class External:
         scores, step = [], self.servable.batch
         starts = range(0, len(rows), step)
         for start in self.progress.loop(starts, "scoring batch", len(starts)):
-            scores.append(self.servable(np.asarray(self.data.images[rows[start : start + step]])))
+            part = rows[start : start + step]
+            names = self.data.frame["image"].iloc[part].tolist()
+            scores.append(self.servable(np.asarray(self.data.images[part]), names))
         return self.table(rows, np.concatenate(scores))
 
     def table(self, rows: NDArray[np.int64], scores: NDArray[np.float64]) -> Predictions:
@@ -229,11 +231,20 @@ def reads_line(read: TestRead) -> str:
 def told(estimates: Mapping[str, Estimate], threshold: float, at: Predictions) -> list[str]:
     """Sensitivity and specificity at the threshold, and calibration, as sentences."""
     fpr = estimates["fpr"]
-    specificity = Estimate(1.0 - fpr.value, 1.0 - fpr.hi, 1.0 - fpr.lo)
-    slope, intercept = estimates["calibration_slope"], estimates["calibration_intercept"]
+    specificity = fpr.complement()
     share = float(np.mean(at.labels))
     return [
         f"at the frozen threshold {threshold:.4g}: sensitivity {estimates['tpr']}, specificity {specificity}",
-        f"calibration: slope {slope} (1 is right), intercept {intercept} (0 is right), ECE {estimates['ece']}; "
-        f"{share:.0%} of these are positive, and the model's probabilities are of the share it was trained with",
+        f"calibration: {_calibration(estimates)}; {share:.0%} of these are positive, and the model's probabilities are "
+        "of the share it was trained with",
     ]
+
+
+def _calibration(estimates: Mapping[str, Estimate]) -> str:
+    """The figures that there are."""
+    known = {name: each for name, each in estimates.items() if np.isfinite(each.value)}
+    told = []
+    for name, right in (("slope", 1), ("intercept", 0)):
+        each = known.get(f"calibration_{name}")
+        told.append(f"no {name} can be told" if each is None else f"{name} {each} ({right} is right)")
+    return ", ".join([*told, *([f"ECE {known['ece']}"] if "ece" in known else [])])

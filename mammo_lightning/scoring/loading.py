@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from mammo_lightning.errors import DataError, TrackingError
-from mammo_lightning.runs import Runs, Scored
+from mammo_lightning.errors import TrackingError
+from mammo_lightning.runs import Runs
 from mammo_lightning.tracking.files import tree_digest
 from mammo_lightning.tracking.journal import Journal
 from mammo_lightning.tracking.loading import fetched, is_registered_name
 from mammo_lightning.tracking.servable import Servable, load_servable
+from mammo_lightning.tracking.versions import servable as kept_model
 
 
 def find_servable(word: str, mlruns: Path, tracking_uri: str | None = None) -> tuple[Servable, dict[str, str]]:
@@ -25,34 +25,16 @@ def find_servable(word: str, mlruns: Path, tracking_uri: str | None = None) -> t
         tracking_uri: A server or database other than the folder's own; only the registry is asked there.
     """
     if is_registered_name(word):
-        with fetched(word, mlruns, tracking_uri) as found:
-            servable = load_servable(found.folder)
-            about = {"name": f"{found.name} version {found.version}", "version": found.version}
-            about |= {"run": servable.about.run, "digest": _digest(found.folder)}
+        with fetched(word, mlruns, tracking_uri) as (version, folder):
+            servable = load_servable(folder)
+            about = {"name": str(version), "version": str(version.version)}
+            about |= {"run": servable.about.run, "digest": _digest(folder)}
         return servable, about | _known(mlruns, servable.about.run)
-    (run,) = Runs(mlruns).named([word])
-    folder = model_folder(run)
-    about = {"name": run.name, "version": "", "run": run.run_id, "digest": _digest(folder)}
-    return load_servable(folder), about | _known(mlruns, run.run_id)
-
-
-def model_folder(scored: Scored) -> Path:
-    """The model that a run kept to be served, as it was written."""
+    (scored,) = Runs(mlruns).named([word])
     run = scored.run
-    events: list[dict[str, Any]] = [event for event in run.since(0)[0] if event["event"] == "model"]
-    kept = [event for event in events if run.holds(event)]
-    if not kept:
-        raise TrackingError(
-            f"run '{run.run_id}' ({scored.kind}) keeps no model to be served; finals, the best trials of a study "
-            "and ensembles made where the images are do. Name the study for its final, or make the ensemble again"
-        )
-    folder: Path = run.folder / kept[-1]["folder"]
-    if not folder.is_dir() or tree_digest(folder) != kept[-1]["digest"]:
-        raise DataError(
-            f"the model in '{folder}' is not what run '{run.run_id}' wrote; restore it, or give the study's command "
-            "again"
-        )
-    return folder
+    folder = run.folder / kept_model(run)["folder"]
+    about = {"name": scored.name, "version": "", "run": run.run_id, "digest": _digest(folder)}
+    return load_servable(folder), about | _known(mlruns, run.run_id)
 
 
 def _known(mlruns: Path, run_id: str) -> dict[str, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from mammo_lightning.types import Kind, Level, OperatingPoint, Predictions, dige
 #: what can be told of scores that only rank, and where nothing was decided
 RANKING = ("auc", "ap", "pauc")
 DECIDED = ("tpr", "fpr", "accuracy", "balanced_accuracy", "precision", "recall", "f1", "mcc")
+LONGEST = 48  # characters of a name
 JUDGED_ON = {"val": "out of fold, as they say", "test": "test, as they say", "external": "external, as they say"}
 
 
@@ -46,6 +49,7 @@ def keep_outside(path: Path, outside: Outside, wish: Wish, *, mlruns: Path) -> t
         wish: How it is to be judged.
         mlruns: The tracking folder.
     """
+    check_threshold(outside, wish.threshold)
     levels = judged_levels(outside.tables, wish.level, exhaustive=wish.exhaustive)
     levels = levels if wish.threshold is None else [wish.level]
     run = Journal(mlruns).run(f"external-{wish.name}-{digest(file_digest(path), outside.span, wish)[:8]}")
@@ -100,6 +104,19 @@ def keep_outside(path: Path, outside: Outside, wish: Wish, *, mlruns: Path) -> t
     return summary, run
 
 
+def check_threshold(outside: Outside, threshold: float | None) -> None:
+    """Refuse a threshold that no score could be compared with."""
+    if threshold is None:
+        return
+    if not math.isfinite(threshold):
+        raise SettingsError(f"--threshold {threshold:g} is no finite number; pass one that scores are compared with")
+    if outside.span is None and not 0.0 <= threshold <= 1.0:
+        raise SettingsError(
+            f"--threshold {threshold:g} is no probability, and the scores are; pass one from 0 to 1, or --ranks with "
+            "scores of another scale"
+        )
+
+
 def decisions(outside: Outside, wish: Wish, levels: list[Level]) -> tuple[dict[str, Decide], str]:
     """How the rows of each split are decided, and where the threshold comes from; nothing where none can be had."""
     points = frozen(outside, wish, levels)
@@ -127,6 +144,9 @@ def _lines(outside: Outside, wish: Wish, origin: str, unverified: list[str]) -> 
     if outside.span:
         low, high = outside.span
         lines.append(f"scores from {low:g} to {high:g} only rank: nothing is told of calibration")
+        if wish.threshold is not None and not low < wish.threshold <= high:
+            called = "all are" if wish.threshold <= low else "none is"
+            lines.append(f"warning: the threshold {wish.threshold:g} separates no scores: {called} called positive")
     if wish.threshold is not None and wish.exhaustive:
         lines.append(f"the threshold was given at level {wish.level}: no other level is judged")
     return lines
@@ -138,6 +158,14 @@ class Judged:
 
     levels: list[Level]
     synthetic: bool = False
+
+
+def named_after(path: Path) -> str:
+    """A name for a run, made of a file's: what it could not be called stands as a dash."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("._-")[:LONGEST]
+    if not name:
+        raise SettingsError(f"no run can be called as '{path.name}' is; pass --name, of letters and digits")
+    return name
 
 
 def named_level(word: str) -> Level:

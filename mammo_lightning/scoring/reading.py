@@ -79,8 +79,6 @@ def read_pixels(path: Path, about: Manifest) -> NDArray[Any]:
     if len(planes) != channels:
         kinds = [KINDS.get(count, f"of {count} channels") for count in (len(planes), channels)]
         raise DataError(f"'{name}' is {kinds[0]}, and the model takes images that are {kinds[1]}; convert it")
-    if planes.min() == planes.max():
-        raise DataError(f"'{name}' is constant ({planes.flat[0]}); an image needs contrast. Leave it out")
     if about.reading.padded:
         planes = _padded(planes, height, width)
     planes = resized(planes, about.reading.size)
@@ -89,6 +87,8 @@ def read_pixels(path: Path, about: Manifest) -> NDArray[Any]:
             f"'{name}' is {planes.shape[1]}x{planes.shape[2]} pixels, and the model takes {height}x{width}; cut it as "
             "the images it was trained on"
         )
+    if planes.min() == planes.max():
+        raise DataError(f"'{name}' is constant ({planes.flat[0]}); an image needs contrast. Leave it out")
     return planes
 
 

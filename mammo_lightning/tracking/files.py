@@ -93,9 +93,14 @@ def file_digest(path: Path) -> str:
 
 
 def tree_digest(folder: Path) -> str:
-    """A short name for the content of a model folder; its MLmodel says when it was written, and does not count."""
+    """A short name for the content of a model folder; its MLmodel says when it was written, and does not count.
+
+    Nor does what Python leaves beside code that was run.
+    """
     hasher = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "MLmodel"):
+    for path in sorted(folder.rglob("*")):
+        if not path.is_file() or path.name == "MLmodel" or "__pycache__" in path.relative_to(folder).parts:
+            continue
         hasher.update(path.relative_to(folder).as_posix().encode())
         with path.open("rb") as stream:
             hasher.update(hashlib.file_digest(stream, "sha256").digest())

@@ -57,18 +57,24 @@ class Servable:
         """A score that reaches it is called positive."""
         return self.about.threshold
 
-    def __call__(self, images: NDArray[Any]) -> NDArray[np.float64]:
-        """Probability of the positive class of images: N x C x H x W, or N x H x W where there is one channel."""
-        scores = self.member_scores(images)
+    def __call__(self, images: NDArray[Any], names: Sequence[str] = ()) -> NDArray[np.float64]:
+        """Probability of the positive class of images: N x C x H x W, or N x H x W where there is one channel.
+
+        Args:
+            images: In native depth; one that is constant or not finite is refused.
+            names: What they are called where one is.
+        """
+        scores = self.member_scores(images, names)
         return self.combiner(scores) if scores.shape[1] else np.empty(0)
 
-    def member_scores(self, images: NDArray[Any]) -> NDArray[np.float64]:
+    def member_scores(self, images: NDArray[Any], names: Sequence[str] = ()) -> NDArray[np.float64]:
         """What each member says: members x images."""
         channels, height, width = self.about.shape
         given = images[:, None] if images.ndim == 3 and channels == 1 else images
         if given.shape[1:] != (channels, height, width):
             taken = f"N x {channels} x {height} x {width}"
             raise DataError(f"images have shape {images.shape}; the model takes {taken}. Crop or resize them")
+        _check_pixels(given, names)
         step = self.batch
         parts = [self._scores(given[start : start + step]) for start in range(0, len(given), step)]
         return np.concatenate(parts, axis=1) if parts else np.empty((len(self.members), 0))
@@ -98,6 +104,17 @@ class Servable:
                     scores[row] += calibrator(torch.sigmoid(odds).numpy())
                 scores[row] /= len(member.fits)
         return scores
+
+
+def _check_pixels(images: NDArray[Any], names: Sequence[str]) -> None:
+    """Refuse images that say nothing: a network makes a probability of them all the same."""
+    least, most = images.min(axis=(1, 2, 3)), images.max(axis=(1, 2, 3))
+    finite = np.isfinite(least) & np.isfinite(most)
+    for bad in np.flatnonzero(~finite | (least == most))[:1]:
+        name = f"'{names[bad]}'" if len(names) else f"image {bad + 1} of {len(images)}"
+        if not finite[bad]:
+            raise DataError(f"{name} has a pixel that is no finite number. Mend it, or leave it out")
+        raise DataError(f"{name} is constant ({least[bad]}); an image needs contrast. Leave it out")
 
 
 def load_servable(folder: Path) -> Servable:

@@ -9,6 +9,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 
+from mammo_lightning.errors import DataError
 from mammo_lightning.tracking.servable import load_servable
 
 
@@ -23,8 +24,18 @@ class Served(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         self.servable = load_servable(Path(context.artifacts["servable"]))
 
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN201, ARG002, RUF100
-        """One row an image."""
-        scores = self.servable(np.asarray(model_input))
+        """One row an image; what is no image is answered as the fault of who asks, in one line."""
+        images = np.asarray(model_input)
+        try:
+            if images.size and images.dtype.kind == "u" and images.max() <= 1:  # MLflow has cut off what stood behind 0
+                top = np.iinfo(images.dtype).max
+                raise DataError(
+                    f"no pixel is above 1, and the model takes {images.dtype} as it stands in the file, 0 to {top}; do "
+                    "not divide it"
+                )
+            scores = self.servable(images)
+        except DataError as error:
+            raise mlflow.exceptions.MlflowException.invalid_parameter_value(str(error)) from None
         columns = {f"p_{self.servable.classes[0]}": 1.0 - scores, f"p_{self.servable.classes[-1]}": scores}
         return pd.DataFrame({**columns, "positive": scores >= self.servable.threshold})
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mammo_lightning.errors import SettingsError, TrackingError
 from mammo_lightning.tracking.files import tree_digest
-from mammo_lightning.tracking.journal import RunJournal
+from mammo_lightning.tracking.journal import BORROWED, RunJournal
 from mammo_lightning.tracking.state import Event
 
 OWNER = {"owner": "mammo_lightning"}
@@ -45,10 +45,10 @@ class Version:
 def check_names(name: str, alias: str | None = None) -> None:
     """Refuse what could not be said as NAME/3 or NAME@ALIAS."""
     if not _NAME.fullmatch(name):
-        raise SettingsError(f"--name {name!r} is no model name; use letters, digits, '.', '_' and '-', at most 100")
+        raise SettingsError(f"{name!r} is no model name; use letters, digits, '.', '_' and '-', at most 100")
     if alias is not None and (not _ALIAS.fullmatch(alias) or _RESERVED.fullmatch(alias)):
         raise SettingsError(
-            f"alias {alias!r} is none; use letters, digits, '_' and '-', and neither 'latest' nor a version number"
+            f"{alias!r} is no alias; use letters, digits, '_' and '-', and neither 'latest' nor a version number"
         )
 
 
@@ -57,10 +57,12 @@ def servable(run: RunJournal) -> Event:
     said = [event for event in run.since(0)[0] if event["event"] == "model" and run.holds(event)]
     kept = [event for event in said if (run.folder / event["folder"] / "MLmodel").is_file()]
     if not kept:
-        why = "its files are gone" if said else "only a final, an ensemble and the best trials of a study have one"
-        raise TrackingError(
-            f"run '{run.run_id}' has no servable model ({why}); register the final of its study by the study's name"
-        )
+        why = "only finals, ensembles and the best trials of a study have one; name the study for its final"
+        if run.folder.parent.name == BORROWED:
+            why = "it was made on another machine, and is used by its name in the registry: NAME@ALIAS"
+        elif said:
+            why = "its files are gone; name the study for its final"
+        raise TrackingError(f"run '{run.run_id}' has no servable model here: {why}")
     folder = run.folder / kept[-1]["folder"]
     if tree_digest(folder) != kept[-1]["digest"]:
         raise TrackingError(

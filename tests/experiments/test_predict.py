@@ -19,6 +19,7 @@ from mammo_lightning.runs import Runs
 from mammo_lightning.scoring.loading import find_servable
 from mammo_lightning.study import run_study
 from mammo_lightning.tracking.publish import default_uri
+from mammo_lightning.tracking.registry import ModelRegistry
 from mammo_lightning.types import Kind
 
 ROOT = Path(__file__).parents[2]
@@ -37,15 +38,11 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def registered(study: Path) -> Path:
     """The same, with the final as version 1 of `tiny-model`, called champion."""
-    from mlflow import MlflowClient
-
-    uri = default_uri(study / "mlruns")
-    client = MlflowClient(uri, uri)
-    experiments = [each.experiment_id for each in client.search_experiments()]
-    (model,) = client.search_logged_models(experiments, "tags.kind = 'final'")
-    client.create_registered_model("tiny-model")
-    client.create_model_version("tiny-model", model.artifact_location, model.source_run_id)
-    client.set_registered_model_alias("tiny-model", "champion", "1")
+    runs = Runs(study / "mlruns")
+    registry = ModelRegistry(runs.journal, default_uri(study / "mlruns"), study / "mlruns")
+    (final,) = runs.of_study("tiny", (Kind.final,))
+    version, _ = registry.register(final.run, "tiny-model", tags={})
+    registry.point(version, "champion")
     return study
 
 
@@ -114,9 +111,10 @@ def test_bad_input_is_one_line(registered, tmp_path, call):
     (reference,) = Runs(mlruns).of_study("tiny", (Kind.reference,)) or [None]
     cases = {
         ("none", data): "error: no run 'none' in",
-        ("tiny-model@other", data): "error: model 'tiny-model' has no alias 'other'; known: champion",
+        ("tiny-model@other", data): "error: no version of 'tiny-model' has the alias 'other'; known: champion",
         ("tiny-model/7", data): "error: model 'tiny-model' has no version 7; known: 1",
         ("nobody/1", data): "error: no registered model 'nobody'",
+        ("a b@champion", data): "error: 'a b' is no model name",
         ("tiny", data / "none"): "error: no such file or folder",
         ("tiny", tmp_path): "error: no image under",
     }
@@ -127,12 +125,28 @@ def test_bad_input_is_one_line(registered, tmp_path, call):
         assert (code, out, said.count("\n")) == (2, "", 1), said
         assert said.startswith(expected), said
     assert not (tmp_path / "s.csv").exists()
+    none = f"sqlite:///{tmp_path / 'none.db'}"
+    words = ["tiny-model@champion", data, "--out", tmp_path / "s.csv", "--mlruns", mlruns, "--tracking-uri", none]
+    code, out, said = call(predict, *words)
+    assert (code, out, said.count("\n")) == (2, "", 1), said
+    assert said.startswith(f"error: --tracking-uri '{none}': there is no database")
+    assert not (tmp_path / "none.db").exists()
     path = next((trial.folder / "models").rglob("servable.json"))
     kept = path.read_bytes()
     path.write_bytes(kept.replace(b"0.", b"1."))
     code, _, said = call(predict, trial.run_id, data, "--out", tmp_path / "s.csv", "--mlruns", mlruns)
     assert (code, "is not what run" in said) == (2, True)
     path.write_bytes(kept)
+
+
+@pytest.mark.parametrize("name", ["x[/b].csv", "out[old]/s.csv", ":warning:.csv", "[bold].csv"])
+def test_a_name_is_printed_as_it_is(study, tmp_path, call, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (first, *_) = sorted((study / "data").rglob("*.png"))
+    code, said, err = call(predict, "tiny", first, "--out", name, "--mlruns", study / "mlruns")
+    assert (code, err) == (0, "")
+    assert said.splitlines()[-1].endswith(f"'malignant': {name}")
+    assert (tmp_path / name).is_file()
 
 
 def test_no_registry_is_said_and_none_is_made(tmp_path, call):

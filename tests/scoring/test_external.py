@@ -5,14 +5,15 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from fakes import WRITERS, dataset
+from fakes import WRITERS, dataset, predictions
 from served_models import save_model
 
 from mammo_lightning.errors import DataError, LeakError, SettingsError
 from mammo_lightning.evaluation.metrics import auc
+from mammo_lightning.evaluation.statistics import Estimate
 from mammo_lightning.progress import Progress
 from mammo_lightning.runs import Runs
-from mammo_lightning.scoring.external import External, evaluate
+from mammo_lightning.scoring.external import External, evaluate, told
 from mammo_lightning.tracking.serving import load_servable, pixel_codes
 from mammo_lightning.types import Level, Outcome
 
@@ -64,6 +65,30 @@ def test_a_frozen_model_is_judged_at_its_own_thresholds(data, tmp_path):
     assert (tags["kind"] if "kind" in tags else run.identity["kind"]) == "external"
     assert (tags["level"], tags["operating_point"], tags["model_run"]) == ("patch", "spec0.80", "made-1.final")
     assert (run.artifacts / "figures" / "roc_external.png").is_file()
+
+
+def test_calibration_that_cannot_be_told_is_said():
+    at = predictions()
+    rates = {"tpr": Estimate(0.8, 0.7, 0.9), "fpr": Estimate(0.25, 0.2, 0.3)}
+    known = {**rates, "calibration_slope": Estimate(1, 0.9, 1.1), "calibration_intercept": Estimate(0, -0.1, 0.1)}
+    known["ece"] = Estimate(0.05, 0.04, 0.06)
+    rate, line = told(known, 0.4, at)
+    assert rate.endswith("sensitivity 0.80 (0.70-0.90), specificity 0.75 (0.70-0.80)")
+    assert "slope 1.00 (0.90-1.10) (1 is right), intercept 0.00 (-0.10 to 0.10) (0 is right), ECE 0.05" in line
+    nothing = Estimate(np.nan, np.nan, np.nan)
+    _, line = told({**known, "calibration_slope": nothing}, 0.4, at)
+    assert line.startswith("calibration: no slope can be told, intercept 0.00")
+    _, line = told(rates, 0.4, at)
+    assert line.startswith("calibration: no slope can be told, no intercept can be told; 33% of these are positive")
+
+
+def test_an_image_without_contrast_is_named(data, tmp_path, monkeypatch):
+    one = external(data, tmp_path)
+    pixels = np.array(data.images)
+    pixels[5] = 3
+    monkeypatch.setattr(data, "images", pixels)
+    with pytest.raises(DataError, match=f"^'{data.frame['image'].iloc[5]}' is constant \\(3\\)"):
+        evaluate(one, tmp_path / "m", about={})
 
 
 def test_the_same_again_is_the_same_run_and_read(data, tmp_path):

@@ -90,6 +90,23 @@ def test_ranks_keep_their_order_and_their_threshold(tmp_path):
     assert run.read_tags()["scores"] == "ranks"
 
 
+def test_a_threshold_that_separates_no_ranks_is_said(tmp_path):
+    given = FRAME[["image", "patient", "label"]].assign(score=(FRAME["p_positive"] * 5).round())
+    for threshold, called in ((99, "none is"), (-1, "all are")):
+        summary, _, _ = keep(tmp_path, given, ranks=True, threshold=threshold)
+        assert f"warning: the threshold {threshold} separates no scores: {called} called positive" in summary.lines
+    summary, _, _ = keep(tmp_path, given, ranks=True, threshold=3)
+    assert not any("separates" in line for line in summary.lines)
+
+
+@pytest.mark.parametrize("threshold", [float("nan"), float("inf"), 5.0, -0.5])
+def test_a_threshold_that_no_probability_has_makes_no_run(tmp_path, threshold):
+    with pytest.raises(SettingsError, match=f"^--threshold {threshold:g} is no (finite number|probability)"):
+        keep(tmp_path, plain(), threshold=threshold)
+    assert not (tmp_path / "m").exists()
+    keep(tmp_path, plain(), threshold=1.0)
+
+
 def test_rows_of_val_choose_the_threshold_of_test_rows(tmp_path):
     rows = FRAME.drop(columns="group").assign(split=np.where(FRAME["patient"] < "p040", "val", "test"))
     rows = rows.assign(fold=rows["fold"].where(rows["split"] == "val", -1))

@@ -54,7 +54,8 @@ def test_a_version_is_linked_to_run_and_model_and_can_be_loaded(
     assert model.tags["journal"] == version.tags[MODEL]
     assert model.tags["mlflow.modelVersions"] == '[{"name": "whole", "version": 1}]'
     mlflow.set_tracking_uri(default_uri(mlruns))
-    scores = mlflow.pyfunc.load_model("models:/whole/1").predict(np.zeros((2, 1, 32, 32), np.uint8))
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 1, 32, 32)).astype(np.uint8)
+    scores = mlflow.pyfunc.load_model("models:/whole/1").predict(pixels)
     assert list(scores.columns) == ["p_normal", "p_cluster", "positive"]
 
 
@@ -153,7 +154,7 @@ def test_a_name_of_somebody_else_is_refused_and_an_empty_one_taken(
 
 def test_a_run_without_a_model_is_refused_before_anything_is_made(registry: ModelRegistry, mlruns: Path) -> None:
     study = next(each for each in registry.journal.runs() if "." not in each)
-    with pytest.raises(TrackingError, match="has no servable model \\(only a final"):
+    with pytest.raises(TrackingError, match="has no servable model here: only finals"):
         registry.register(registry.journal.run(study), "nothing", tags=TAGS)
     assert "nothing" not in registry.names()
     run = registry.journal.run(next(each for each in registry.journal.runs() if ".t000" in each))
@@ -176,7 +177,7 @@ def test_names_that_could_not_be_said_are_refused(name: str) -> None:
 
 @pytest.mark.parametrize("alias", ["", "latest", "Latest", "3", "v3", "a.b", "a b"])
 def test_aliases_that_mean_something_else_are_refused(alias: str) -> None:
-    with pytest.raises(SettingsError, match="is none; use letters"):
+    with pytest.raises(SettingsError, match=f"^'{alias}' is no alias; use letters"):
         check_names("name", alias)
 
 

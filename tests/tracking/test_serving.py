@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -127,6 +128,46 @@ def test_mlflow_serves_native_pixels_without_unpickling(tmp_path, monkeypatch):
         np.testing.assert_allclose([row["p_malignant"] for row in answer], table["p_malignant"][:count])
 
 
+def test_pixels_that_say_nothing_are_refused(tmp_path):
+    servable = load_servable(save_model(tmp_path / "model", tmp_path))
+    pixels = images(70)
+    pixels[66] = 513  # beyond the first batch
+    with pytest.raises(DataError, match=r"^image 67 of 70 is constant \(513\); an image needs contrast"):
+        servable(pixels)
+    with pytest.raises(DataError, match=r"^'c.png' is constant \(513\)"):
+        servable(pixels[64:68, 0], ["a.png", "b.png", "c.png", "d.png"])
+    floats = images(3).astype(np.float32)
+    floats[1, 0, 3, 3] = np.nan
+    with pytest.raises(DataError, match="^image 2 of 3 has a pixel that is no finite number"):
+        servable(floats)
+
+
+def test_what_is_no_image_is_the_fault_of_who_asks(tmp_path):
+    import mlflow
+    from mlflow.exceptions import MlflowException
+    from mlflow.pyfunc import scoring_server
+
+    model = mlflow.pyfunc.load_model(str(save_model(tmp_path / "model", tmp_path)))
+    constant = images(3)
+    constant[1] = 9
+    scaled = images(2).astype(float)
+    for pixels, expected in (
+        (constant, "image 2 of 3 is constant (9); an image needs contrast. Leave it out"),
+        (scaled / (scaled.max() + 1), "no pixel is above 1, and the model takes uint16 as it stands in the file, 0 to"),
+        (scaled / scaled.max(), "no pixel is above 1, and the model takes uint16 as it stands in the file, 0 to 65535"),
+    ):
+        with pytest.raises(MlflowException, match=re.escape(expected)) as refused:
+            scoring_server.invocations(
+                json.dumps({"inputs": pixels.tolist()}), "application/json", model, model.metadata.get_input_schema()
+            )
+        assert refused.value.get_http_status_code() == 400
+        answer = json.loads(refused.value.serialize_as_json())
+        assert expected in answer["message"]
+        assert "Traceback" not in str(answer)
+        with pytest.raises(MlflowException, match=re.escape(expected)):
+            model.predict(pixels.astype(np.uint16))
+
+
 def test_no_path_of_this_machine_and_no_code_but_one_file_is_in_the_folder(tmp_path):
     folder = ensemble(tmp_path)
     text = (folder / "MLmodel").read_text()
@@ -196,7 +237,7 @@ def test_damaged_weights_are_one_line(tmp_path):
         for cut in (0, 1, 8, 9, len(data) // 2, len(data) - 1):
             (folder / name).unlink()  # a second name of the fit's own file
             (folder / name).write_bytes(data[:cut])
-            with pytest.raises(DataError, match="the weights in '.*' are damaged or of another version"):
+            with pytest.raises(DataError, match="the (weights in|model at) '.*' (are|is) damaged"):
                 load_servable(tmp_path / "model")
         for _ in range(20):
             broken = bytearray(data)
