@@ -1,5 +1,7 @@
 """The verb `audit`: what it prints and keeps, and how it ends."""
 
+import io
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,9 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from fakes import dataset, write_folder, write_microcalc
+from rich.console import Console
 
 from experiments import audit
 from experiments.cli import run
+from mammo_lightning.auditing.look import Look
 from mammo_lightning.datamodules.folds import TEST, freeze, make_splits
 from mammo_lightning.evaluation.resampling import Estimate
 from mammo_lightning.evaluation.steps import Step
@@ -126,6 +130,54 @@ def test_patients_that_a_study_froze_as_its_test_split_stay_unread(
         f"note: {len({name[-9:-6] for name in tested})} patients of the test split are counted"
         in capsys.readouterr().out
     )
+
+
+def test_names_in_brackets_are_printed_and_kept_as_they_are(
+    tmp_path: Path, closed: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = write_folder(tmp_path / "data", patients=16)
+    (tmp_path / "data" / "benign").rename(tmp_path / "data" / "[bold]a:warning:[x]")
+    (tmp_path / "data" / "malignant").rename(tmp_path / "data" / "b <i>|c")
+    mlruns = tmp_path / "[red]runs"
+    look("--dataset", "folder", "--root", options["root"], "--patient-from", options["patient_from"], mlruns=mlruns)
+    printed = capsys.readouterr().out
+    assert sum("│ [bold]a:warning:[x] │" in line for line in printed.splitlines()) == 1, "the counts"
+    assert sum("┃ [bold]a:warning:[x] ┃" in line for line in printed.splitlines()) == 1, "the heads of the formats"
+    assert f"contact sheets: {mlruns.resolve()}" in printed
+    (folder,) = (mlruns / "journal").iterdir()
+    written = (folder / "artifacts" / "audit.md").read_text()
+    assert "| b &lt;i>/c | 24 |" in written
+
+
+def test_no_console_takes_a_name_for_markup(tmp_path: Path) -> None:
+    console = Console(file=io.StringIO(), width=130, record=True)
+    found = Look(dataset("synthetic", tmp_path, patients=20), "[/a]")
+    found.tables["shortcuts"] = pd.DataFrame([["[/b]", "[red]", True]], columns=["[/c]", "kind", "shortcut"])
+    found.lines = ["leak: [/d]"]
+    audit._show(found, console)
+    audit._show_steps("[/e]", [Step("image", "[/f]", taken="[/g]", note="x")], ["[/h]"], console)
+    printed = console.export_text()
+    for name in "abcdefgh":
+        assert f"[/{name}]" in printed
+    assert "[red]" in printed
+
+
+def test_ended_by_a_signal_while_it_is_kept_the_run_says_so(
+    tmp_path: Path, closed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mammo_lightning.auditing.keep.markdown", lambda look: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr("mammo_lightning.auditing.look._try", lambda *_: None)
+    monkeypatch.setattr("sys.argv", ["audit", "--patients", "20", "--mlruns", str(tmp_path)])
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        with pytest.raises(SystemExit, match="130"):
+            run(audit.app)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    journal = Journal(tmp_path.resolve())
+    (run_id,) = journal.runs()
+    assert journal.run(run_id).outcome is Outcome.interrupted
+    assert not closed
 
 
 def test_a_waterfall_is_shown_kept_and_published(
