@@ -211,6 +211,9 @@ def _compared(challenger: Scored, champion: Scored, margin: float) -> Verdict:
                 image for image, a, b in zip(first.frame["image"], mine, other, strict=True) if a != b
             ]
             raise DataError(f"their test rows differ ({len(first)} and {len(second)} rows; {column} of {odd[0]!r})")
+    seen = [set(each.predictions("test").frame["image"]) for each in (challenger, champion)]
+    if apart := seen[0] ^ seen[1]:  # of the same patients
+        raise DataError(f"their test images differ ({len(apart)} stand in one of them only, as {min(apart)!r})")
     return noninferior(first.labels, first.groups, ours, theirs, margin=margin)
 
 

@@ -13,6 +13,7 @@ from registered import copied
 from tracking.test_registry import Killed, killed_at
 
 from mammo_lightning.errors import MammoError, SettingsError, TrackingError
+from mammo_lightning.evaluation.noninferiority import Verdict
 from mammo_lightning.registration.promote import LOG, Refused, judge, promote
 from mammo_lightning.registration.register import register_run
 from mammo_lightning.runs import Runs
@@ -183,40 +184,60 @@ def test_other_test_rows_and_damaged_ones_are_no_comparison(tmp_path: Path) -> N
     assert any("becomes champion (shown)" in line for line in house.promote("rows"))
 
 
-@pytest.mark.parametrize("level", ["view", "breast", "exam", "patient"])
-def test_decisions_stay_with_their_rows_when_one_patient_is_called_as_another_begins(level: str) -> None:
-    """'12' and '12-b' are sorted otherwise by their keys than by names that begin with them."""
+def rows_of_patients() -> pd.DataFrame:
+    """Four views of each patient; '12' and '12-b' are sorted otherwise by their keys than by names that begin so."""
     places = np.arange(160)
     patients = [f"{place // 8}{'-b' if place // 4 % 2 else ''}" for place in places]
     told = {"patient": patients, "group": patients, "laterality": np.where(places // 2 % 2, "L", "R"), "exam": "1"}
     told |= {"view": np.where(places % 2, "CC", "MLO"), "label": (places // 4 % 3 == 0).astype(int)}
-    frame = pd.DataFrame({"image": [f"i{place}" for place in places], "fold": -1, "split": "test", **told})
+    return pd.DataFrame({"image": [f"i{place}" for place in places], "fold": -1, "split": "test", **told})
 
-    class Right:
-        """A run that calls every row rightly, or none positive."""
 
-        def __init__(self, run_id: str, scores: Any) -> None:
-            self.run_id, self.scores, self.level = run_id, scores, Level(level)
-            self.synthetic = self.leaky = False
-            self.tags: dict[str, str] = {}
-            self.points = {self.level: OperatingPoint(0.5, self.level, "fixed0.5")}
+class Judged:
+    """A run that gave these scores, and calls from 0.5 on positive."""
 
-        def has(self, split: str) -> bool:
-            return split == "test"
+    synthetic = leaky = False
 
-        def predictions(self, split: str) -> Predictions:
-            table = frame.assign(p_benign=1 - self.scores, p_malignant=self.scores)
-            return Predictions(table.sample(frac=1, random_state=int(self.run_id)))
+    def __init__(self, run_id: str, level: str, frame: pd.DataFrame, scores: Any) -> None:
+        self.run_id, self.level = run_id, Level(level)
+        self.tags: dict[str, str] = {}
+        self.points = {self.level: OperatingPoint(0.5, self.level, "fixed0.5")}
+        table = frame.assign(p_benign=1 - scores, p_malignant=scores)
+        self.table = Predictions(table.sample(frac=1, random_state=int(run_id)))
 
+    def has(self, split: str) -> bool:
+        return split == "test"
+
+    def predictions(self, split: str) -> Predictions:
+        return self.table
+
+
+def judged(first: Judged, second: Judged) -> tuple[list[str], Verdict | None]:
     class Both:
-        def get(self, run_id: str) -> Right:
-            return Right(run_id, 0.1 + 0.8 * frame["label"] if run_id == "1" else np.full(len(frame), 0.1))
+        def get(self, run_id: str) -> Judged:
+            return {"1": first, "2": second}[run_id]
 
     versions = [Version("m", int(each), {**OWNER, "journal": each}, "", "", "") for each in ("1", "2")]
-    reasons, verdict = judge(Both(), *versions, 0.5)  # type: ignore[arg-type]
+    return judge(Both(), *versions, 0.5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("level", ["view", "breast", "exam", "patient"])
+def test_decisions_stay_with_their_rows_when_one_patient_is_called_as_another_begins(level: str) -> None:
+    frame = rows_of_patients()
+    right = Judged("1", level, frame, 0.1 + 0.8 * frame["label"])
+    reasons, verdict = judged(right, Judged("2", level, frame, np.full(len(frame), 0.1)))
     assert reasons == []
     assert verdict is not None
     assert (verdict.answer, verdict.tpr.value, verdict.tnr.value) == ("shown", 1.0, 0.0)
+
+
+def test_other_images_of_the_same_patients_are_no_comparison() -> None:
+    frame = rows_of_patients()
+    parts = [frame[frame["view"] == view] for view in ("CC", "MLO")]
+    runs = [Judged(name, "patient", part, 0.1 + 0.8 * part["label"]) for name, part in zip("12", parts, strict=True)]
+    (reason,), verdict = judged(*runs)
+    assert verdict is None
+    assert "their test images differ (160 stand in one of them only, as 'i0')" in reason
 
 
 def test_a_place_that_was_taken_once_is_judged_anew_whatever_happened_under_other_aliases(house: House) -> None:
