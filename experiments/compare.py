@@ -112,7 +112,7 @@ def _show(comparison: Comparison, lines: list[str], console: Console) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    folded = any(entry.folded for entry in comparison.entries)
+    folded = all(entry.folded for entry in comparison.entries)
     title = f"{comparison.dataset}, level {comparison.level}"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     table.add_column("run", overflow="fold", min_width=20)

@@ -53,7 +53,7 @@ def run_table(comparison: Comparison) -> str:
     """One row a run: AUC, rates at the operating point, calibration."""
     table = comparison.table
     ends = (_floor(float(table["auc_lo"].min())), 1.0)
-    folded = any(entry.folded for entry in comparison.entries)
+    folded = all(entry.folded for entry in comparison.entries)
     auc = "AUC, mean of folds" if folded else "AUC"
     heads = [("left", "Run"), ("left drawn", scale(ends)), ("", f"{auc}<small>95 % interval</small>")]
     heads += [("", f"{name}<small>95 % interval</small>") for name in ("TPR", "FPR", "Average precision")]
