@@ -112,7 +112,7 @@ def test_a_dropped_model_goes_away_on_the_server(port, mlruns):
     assert client.search_logged_models(["1"], "tags.journal LIKE 'demo-2.t000/%'") == []
     assert list_artifacts(artifact_uri=place, tracking_uri=publisher.store.uri) == []
     assert sorted(file.path for file in client.list_artifacts(run.info.run_id)) == [
-        *("figures", "images", "predictions.parquet")
+        *("events.jsonl", "figures", "images", "predictions.parquet")
     ]
 
 
