@@ -9,11 +9,12 @@ import torch
 from rich.console import Console
 from typer.testing import CliRunner
 
-from experiments.bench import bare, caching, fitting, gpu, helping, measure, store_fill, stores, studies
+from experiments.bench import bare, caching, combining, fitting, gpu, helping, measure, store_fill, stores, studies
 from experiments.bench.__main__ import PARTS, app
 from experiments.bench.work import make_work
 from mammo_lightning.classifiers.hyper import Hyper
 from mammo_lightning.errors import MammoError, SettingsError
+from mammo_lightning.evaluation.combining import RULES
 from mammo_lightning.evaluation.metrics import auc
 from mammo_lightning.hardware import Hardware
 
@@ -160,3 +161,10 @@ def test_folds_as_one_batched_network_learn_as_one_after_another(console: Consol
         torch.testing.assert_close(together(images, labels), alone(images, labels), rtol=1e-3, atol=1e-4)
     gpu.measure(console, quick=True)
     assert "gpu" in printed(console)
+
+
+def test_candidates_are_judged_and_every_rule_is_tried(console: Console) -> None:
+    combining.measure(console, quick=True)
+    told = printed(console)
+    assert "ensembles of 8 runs of 400 images" in told
+    assert all(f"{rule}, 5 members, cross-fitted" in told for rule in RULES)
