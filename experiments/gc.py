@@ -25,7 +25,9 @@ def gc(
             metavar="URI", help="Where runs went and models are registered; once for each.", show_default=False
         ),
     ] = None,
-    caches: Annotated[bool, typer.Option("--caches", help="Free decoded images no run has seen, too.")] = False,
+    caches: Annotated[
+        bool, typer.Option("--caches", help="Free decoded images no run has seen, and copies of other machines' runs.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be freed, and free nothing.")] = False,
 ) -> None:
     """Free models and checkpoints of losing trials of finished studies.
@@ -49,7 +51,7 @@ def gc(
         print(f"{each}: {size(freed)} {word}", flush=True)
         for name, why in each.protected.items():
             print(f"  {name} stays: {why}")
-    total += _caches(mlruns, caches, dry_run)
+    total += _caches(mlruns, caches, dry_run) + _borrowed(mlruns, caches, dry_run)
     print(f"in all: {size(total)} {word}")
     if not dry_run:
         _deliver(journal, mlruns, uris)
@@ -76,6 +78,27 @@ def _caches(mlruns: Path, wanted: bool, dry_run: bool) -> int:
         else:
             print(f"image cache {folder.name}: in use, stays")
     return total
+
+
+def _borrowed(mlruns: Path, wanted: bool, dry_run: bool) -> int:
+    """Say what was fetched from other machines, and free it if that was asked for: it is fetched again; bytes."""
+    from mammo_lightning.health.finding import size
+    from mammo_lightning.retention import weigh
+    from mammo_lightning.tracking.files import remove
+    from mammo_lightning.tracking.journal import Journal
+
+    lent = Journal(mlruns, borrowed=True)
+    if not (runs := lent.runs()):
+        return 0
+    weight = weigh(path for path in lent.folder.rglob("*") if path.is_file())
+    told = f"other machines' runs: {len(runs)} fetched, {size(weight)}"
+    if not wanted:
+        print(f"{told}; --caches frees it, and what is needed is fetched again")
+        return 0
+    print(f"{told} {'would be freed' if dry_run else 'freed'}")
+    if not dry_run:
+        remove(lent.folder)
+    return weight
 
 
 def _deliver(journal: Journal, mlruns: Path, uris: list[str]) -> None:
