@@ -112,6 +112,8 @@ def _show(comparison: Comparison, lines: list[str], console: Console) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from experiments.display import figure
+
     folded = all(entry.folded for entry in comparison.entries)
     title = f"{comparison.dataset}, level {comparison.level}"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
@@ -123,10 +125,10 @@ def _show(comparison: Comparison, lines: list[str], console: Console) -> None:
     for number, entry in enumerate(comparison.entries):
         row = comparison.table.iloc[number]
         rates = [comparison.estimate(number, name) for name in ("tpr", "fpr")]
-        told = ["–" if rate.value != rate.value else str(rate) if wide else f"{rate.value:.2f}" for rate in rates]
+        told = [figure(rate, wide=wide) for rate in rates]
         cells = (_number(row["calibration_slope"], 2), _number(row["ece"], 3), entry.table.counts())
         name = Text(entry.name + (" (reference)" if entry.reference else ""))
-        table.add_row(name, str(comparison.estimate(number, "auc")), *told, *cells)
+        table.add_row(name, figure(comparison.estimate(number, "auc"), wide=wide), *told, *cells)
     console.print(table)
     console.print(Text(comparison.sentence, style="bold"), soft_wrap=True)
     spread = [f"AUC of {each}" for each in dict.fromkeys(comparison.table["spread"]) if each]

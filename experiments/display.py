@@ -9,9 +9,11 @@ from typing import Any
 
 from rich.console import Console
 from rich.live import Live
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from mammo_lightning.evaluation.resampling import Estimate
 from mammo_lightning.progress import Progress
 from mammo_lightning.reports import Summary
 
@@ -76,7 +78,7 @@ class Display(Progress):
         self._live.stop()
         table = Table(title=f"{summary.kind} {summary.title}", title_justify="left", box=None, pad_edge=False)
         wide = self.console.width >= 115
-        table.add_column(f"at {summary.rule}", no_wrap=True)
+        table.add_column(f"at {summary.rule}", overflow="fold", min_width=12)
         for head in (
             "AUC (95 % CI)",
             "sensitivity (TPR)" if wide else "TPR",
@@ -89,16 +91,19 @@ class Display(Progress):
             if row.judged_on != judged:
                 judged = row.judged_on
                 table.add_row(judged, style="dim")
-            rates = [(str(rate) if wide else f"{rate.value:.2f}") if rate else "" for rate in (row.tpr, row.fpr)]
-            table.add_row(
-                f"  {row.what}", str(row.auc), *rates, row.counts, style="bold" if row.what == "final" else ""
-            )
+            cells = [figure(each, wide=wide) if each else "" for each in (row.auc, row.tpr, row.fpr)]
+            table.add_row(Padding(row.what, (0, 0, 0, 2)), *cells, row.counts, style="bold" * (row.what == "final"))
         self.console.print(table)
         for line in summary.lines:
             self.console.print(line, soft_wrap=True)
         if summary.link:
             how = f"run {way_in}, then open" if way_in else "open"
             self.console.print(Text(f"look at it: {how}\n{summary.link}"), soft_wrap=True)
+
+
+def figure(estimate: Estimate, *, wide: bool) -> str:
+    """A figure with its interval, which stands below it where there is little room."""
+    return str(estimate) if wide else str(estimate).replace(" (", "\n(")
 
 
 def _clock(seconds: float) -> str:

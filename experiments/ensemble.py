@@ -51,7 +51,7 @@ def ensemble(
     from mammo_lightning.tracking.fetch import Fetch
     from mammo_lightning.tracking.publish import ENOUGH, Publisher, check_uri, default_uri
 
-    uri = check_uri(tracking_uri or default_uri(mlruns))
+    uri = check_uri(tracking_uri) if tracking_uri else default_uri(mlruns)
     with Display() as progress:
         words = [*(studies or []), *(runs.split(",") if runs else [])]
         found = known_runs(mlruns, uri, words, progress)
@@ -119,7 +119,8 @@ def _pool(found: Runs, studies: list[str], runs: str | None) -> tuple[Pool, list
     from mammo_lightning.types import Kind
 
     if bool(studies) == bool(runs):
-        raise SettingsError("which runs are meant? Name studies, or pass --runs ID,ID")
+        given = "both were given" if runs else "none was given"
+        raise SettingsError(f"which runs are meant? Name studies, or pass --runs STUDY/t000,STUDY/t001; {given}")
     if runs:
         return pool(found.named(runs.split(","))), []
     members, split = [], "val"
@@ -143,7 +144,7 @@ def _record(
     test: bool,
     model: bool,
 ) -> None:
-    from mammo_lightning.ensembles.assemble import controls, record_ensemble
+    from mammo_lightning.ensembles.assemble import controls, lineage, record_ensemble
     from mammo_lightning.ensembles.networks import read_test_split, save_model
     from mammo_lightning.reports import Row
 
@@ -156,7 +157,10 @@ def _record(
     if model:
         save_model(networks, made, kept)
     progress.conclude(summary)
+    progress.console.print(lineage(made, lambda name, run_id: f"{name} ({run_id})"), soft_wrap=True)
     progress.console.print(f"run {kept.run_id}: {kept.artifacts}", soft_wrap=True)
+    if model:
+        progress.console.print(f"to keep it: python -m experiments.register {kept.run_id} --name NAME", soft_wrap=True)
 
 
 if __name__ == "__main__":

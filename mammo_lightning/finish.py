@@ -20,7 +20,7 @@ from mammo_lightning.evaluation.statistics import (
 from mammo_lightning.evaluation.subgroups import varies_within
 from mammo_lightning.final import Predictor, at_points, decide_by, make_predictor, pooled, true_auc
 from mammo_lightning.ledger import Ledger
-from mammo_lightning.progress import Progress
+from mammo_lightning.progress import Interrupted, Progress
 from mammo_lightning.recipe import Recipe
 from mammo_lightning.reference import REFERENCE, Reference
 from mammo_lightning.reports import Row, Summary, difference_line
@@ -62,6 +62,7 @@ class Finish:
             chosen: Names the choice.
             trials: The search the choice was made in; None where every fold had its own.
         """
+        self._stop_here()
         self.progress.say("final: calibrating the fold models and scoring once")
         summary = Summary(self.recipe.study, self.run.run_id, self.goal.rule, self.task.data.synthetic)
         predictions = pooled([fit.predictions for fit in fits])
@@ -86,6 +87,11 @@ class Finish:
         head = f"{'SYNTHETIC images · ' if summary.synthetic else ''}{last.what}: AUC {last.auc} · {last.counts}"
         self.run.note(f"{head}\n\n{summary.markdown()}")
         return summary
+
+    def _stop_here(self) -> None:
+        """Stop where it was asked for: the same command goes on here, and the test split was not read for nothing."""
+        if self.progress.stopping:
+            raise Interrupted
 
     def _row(self, summary: Summary, what: str, fits: list[Fit]) -> None:
         predictions = pooled([fit.predictions for fit in fits])
@@ -189,6 +195,7 @@ class Finish:
         if not (splits.fold == TEST).any():
             summary.lines.append("no test split: every figure above is of development data")
             return None
+        self._stop_here()
         # the reference is read with the final it stands beside: one decision, one read
         beside = f" beside {self.reference[1].run_id}" if self.reference else ""
         who = {"study": self.recipe.study, "run": run.run_id + beside}

@@ -13,6 +13,9 @@ from filelock import FileLock, Timeout
 from mammo_lightning.errors import SettingsError, TrackingError
 from mammo_lightning.ledger import Ledger, check_free
 
+#: what the digests of a study are of
+WORDS = {"splits": "the folds (--folds, --fold-seed, --test ...), by digest", "data": "the images, by digest"}
+
 
 @contextmanager
 def claimed(mlruns: Path, name: str) -> Iterator[None]:
@@ -52,13 +55,22 @@ def identify(
     identity, found = ledger.found(name, {"frozen": frozen, "beside": beside or {}}, fresh=fresh)
     begun, wanted = found["frozen"], json.loads(json.dumps(frozen, sort_keys=True, default=str))
     if begun != wanted:
-        changed = [key for key in sorted({*wanted, *begun}) if wanted.get(key) != begun.get(key)]
-        shown = "; ".join(f"{key}: was {begun.get(key)!r}, now {wanted.get(key)!r}" for key in changed)
+        shown = "; ".join(f"{key}: was {was}, now {now}" for key, was, now in _apart(begun, wanted))
         raise SettingsError(
             f"study {name!r} was begun with other settings ({shown}); pass the former ones to continue it, "
             "--fresh to start it anew, or --name for another study"
         )
     return identity, found["beside"]
+
+
+def _apart(begun: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """What differs, by name: single entries of settings, not all of them."""
+    for key in sorted({*wanted, *begun}):
+        was, now = begun.get(key), wanted.get(key)
+        if isinstance(was, dict) and isinstance(now, dict):
+            yield from _apart(was, now)
+        elif was != now:
+            yield WORDS.get(key, key), repr(was), repr(now)
 
 
 def lead_key(run_id: str) -> str:

@@ -30,6 +30,7 @@ from mammo_lightning.runs import Runs
 from mammo_lightning.study import run_study
 from mammo_lightning.tracking.journal import Journal
 from mammo_lightning.tracking.publish import default_uri
+from mammo_lightning.tracking.test_reads import READS
 from mammo_lightning.training import Fit
 from mammo_lightning.types import Kind, Predictions
 
@@ -243,6 +244,19 @@ LINEAR = {**KEYS, "truth": 0, "classifier": "linear", "set": {}, "search": {}}
 
 def of_kind(journal: Journal, kind: str) -> list[str]:
     return [run_id for run_id in journal.runs() if journal.run(run_id).identity["kind"] == kind]
+
+
+def test_a_stop_at_the_end_is_heeded_before_the_test_split_is_read(tmp_path: Path) -> None:
+    class Stops(Progress):
+        def say(self, line: str) -> None:
+            self.stopping |= line.startswith("final: ")
+
+    recipe = make_recipe({**LINEAR, "trials": 1, "mlruns": tmp_path})
+    with pytest.raises(Interrupted):
+        run_study(recipe, Stops())
+    assert not (tmp_path / READS).exists()
+    assert run_study(recipe).rows[-1].judged_on == "test"
+    assert len((tmp_path / READS).read_text().splitlines()) == 1
 
 
 @pytest.mark.parametrize("scheme", ["cv", pytest.param("nested", marks=pytest.mark.proof)])

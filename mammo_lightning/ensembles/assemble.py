@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -243,7 +243,7 @@ def record_ensemble(journal: Journal, ensemble: Ensemble, beside: Sequence[Besid
                 summary.lines.append(difference_line(ensemble.name, found, each.what))
         summary.lines += _remarks(ensemble, len(summary.lines))
         run.write("summary.md", summary.markdown())
-        run.note(f"{ensemble.name}: AUC {mine.auc} · {mine.counts}\n\n{_lineage(ensemble)}\n\n{summary.markdown()}")
+        run.note(f"{ensemble.name}: AUC {mine.auc} · {mine.counts}\n\n{lineage(ensemble)}\n\n{summary.markdown()}")
     return run, summary
 
 
@@ -259,14 +259,11 @@ def _remarks(ensemble: Ensemble, differences: int) -> list[str]:
     return found
 
 
-def _lineage(ensemble: Ensemble) -> str:
-    """The members by name and weight, each a link."""
-    weights = ensemble.combiner.weights
-    named = [
-        f"{link(each.run.identity['name'], each.run_id)} {weight:.2f}"
-        for each, weight in zip(ensemble.members, weights, strict=True)
-    ]
-    return f"Members and weights: {', '.join(named)}"
+def lineage(ensemble: Ensemble, named: Callable[[str, str], str] = link) -> str:
+    """The members by name and weight, in a note each a link."""
+    members = zip(ensemble.members, ensemble.combiner.weights, strict=True)
+    told = [f"{named(each.run.identity['name'], each.run_id)} {weight:.2f}" for each, weight in members]
+    return f"Members and weights: {', '.join(told)}"
 
 
 def _begun(journal: Journal, ensemble: Ensemble) -> RunJournal:

@@ -12,6 +12,8 @@ from mammo_lightning.tracking.versions import LONGEST
 from mammo_lightning.types import Kind, Level
 
 ARTIFACT = "model_card-{name}-{version}.md"
+#: a folder's own store, as it is called from where the folder is
+LOCAL = "sqlite:///mlruns/mlflow.db"
 #: women with cancer among those screened, about
 SCREENING = 0.006
 ROLES = {
@@ -43,12 +45,13 @@ class Card:
         return text
 
 
-def model_card(scored: Scored, *, address: str = "") -> Card:
+def model_card(scored: Scored, *, address: str = "", store: str = LOCAL) -> Card:
     """The card of a run.
 
     Args:
         scored: The run.
         address: Its name in the registry, as `NAME/3`; empty for one that is not registered.
+        store: Where it is registered.
     """
     facts = Facts(scored)
     sections = [
@@ -57,7 +60,7 @@ def model_card(scored: Scored, *, address: str = "") -> Card:
         ("Operating point", _point(facts)),
         ("External data", _elsewhere(facts)),
         ("Limits", "\n".join(f"- {each}" for each in limits(facts))),
-        ("Use", _use(facts, address)),
+        ("Use", _use(facts, address, store)),
         ("Data", cohort(facts)),
         ("Subgroups", subgroups(facts)),
         ("Calibration", _calibration(facts)),
@@ -173,12 +176,13 @@ def limits(facts: Facts) -> list[str]:
     return found
 
 
-def _use(facts: Facts, address: str) -> str:
+def _use(facts: Facts, address: str, store: str) -> str:
     scores = f"python -m experiments.predict {address or facts.scored.run_id} FOLDER --out scores.csv"
     lines = ["```", scores]
     if address:
-        lines.append(f"mlflow models serve -m models:/{address} --env-manager local -h 127.0.0.1 -p 5001")
-        lines.append(f'mlflow.pyfunc.load_model("models:/{address}").predict(images)')
+        lines.append(f"export MLFLOW_TRACKING_URI={store}")
+        lines.append(f"mlflow models serve -m models:/{address} --env-manager local -h 127.0.0.1 -p 8080")
+        lines.append("curl 127.0.0.1:8080/invocations -H 'Content-Type: application/json' -d @images.json")
     lines.append("```")
     manifest = facts.manifest
     if not manifest:
@@ -187,8 +191,9 @@ def _use(facts: Facts, address: str) -> str:
     takes = f"It takes {manifest['dtype']} pixels in native depth, {shape} (images, channels, height, width)"
     spacing = f", at {manifest['spacing_mm']} mm a pixel" if manifest.get("spacing_mm") else ""
     gives = f"gives {', '.join(f'`p_{name}`' for name in manifest['classes'])} and `positive`"
+    body = '`images.json` is `{"inputs": [...]}` with the pixels of each image, as lists. '
     return "\n".join(
-        [*lines, "", f"{takes}{spacing}; it {gives}. Preprocessing, weights and threshold travel with it."]
+        [*lines, "", f"{body}{takes}{spacing}; it {gives}. Preprocessing, weights and threshold travel with it."]
     )
 
 

@@ -31,7 +31,7 @@ from mammo_lightning.tracking.journal import Journal
 from mammo_lightning.tracking.registry import ModelRegistry
 from mammo_lightning.tracking.store import default_uri
 from mammo_lightning.tracking.versions import LONGEST, Version, check_names
-from mammo_lightning.types import Predictions
+from mammo_lightning.types import Kind, Predictions
 
 LOG = "promotions.jsonl"
 HISTORY = "## Promotions"
@@ -172,7 +172,10 @@ def judge(runs: Runs, version: Version, champion: Version | None, margin: float)
     except MammoError as error:
         return [*reasons, f"{version} and {champion} cannot be compared: {error}"], None
     if verdict.answer != "shown":
-        reasons.append(f"non-inferiority to {champion} is {verdict.answer} (margin {margin:g})")
+        few = "; too few test patients to tell, two equally good models would hardly pass" * (
+            verdict.answer == "underpowered"
+        )
+        reasons.append(f"non-inferiority to {champion} is {verdict.answer} (margin {margin:g}){few}")
     return reasons, verdict
 
 
@@ -187,7 +190,12 @@ def _against(scored: Scored) -> list[str]:
     if limit := scored.tags.get("quick_look"):
         found.append(f"a quick look: it has seen {limit} images of a larger dataset")
     if not scored.has("test"):
-        found.append(f"no test figures: run '{scored.run_id}' has not read the test split")
+        how = (
+            "give its `ensemble` command again with --test"
+            if scored.kind is Kind.ensemble
+            else "register the final of its study, by the study's name"
+        )
+        found.append(f"no test figures: run '{scored.run_id}' has not read the test split; {how}")
     return found
 
 
@@ -225,9 +233,9 @@ def _finish(
     registry: ModelRegistry, runs: Runs, version: Version, to: str, entry: dict[str, Any] | None, *, again: bool
 ) -> Done:
     """All that follows a moved alias; done twice it changes nothing."""
-    is_now = f"{version} {'is' if again else 'becomes'} {to}"
+    is_now = f"{version} {'is' if again else 'becomes'} {to}{' already' if again else ''}"
     if entry is None:
-        return Done(version, [f"{is_now} already, and not by a promotion in '{registry.mlruns / LOG}'"])
+        return Done(version, [f"{is_now}, and not by a promotion in '{registry.mlruns / LOG}'"])
     former = entry["from_version"]
     there = {each.version: each for each in registry.versions(version.name)}
     if former in there:  # else somebody deleted it

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mammo_lightning.errors import SettingsError, TrackingError
-from mammo_lightning.registration.card import ARTIFACT, model_card
+from mammo_lightning.registration.card import ARTIFACT, LOCAL, model_card
 from mammo_lightning.registration.facts import figures
 from mammo_lightning.runs import Runs, Scored
 from mammo_lightning.tracking.registry import ModelRegistry
+from mammo_lightning.tracking.store import public
 from mammo_lightning.tracking.versions import Version, check_names, servable
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous-"
@@ -103,7 +104,8 @@ def fixed_margin(registry: ModelRegistry, name: str, wanted: float | None) -> fl
 
 def describe(registry: ModelRegistry, version: Version, scored: Scored, told: str = "") -> Version:
     """Write the card of a version with its run, and on its page; `told` says how it came to its place."""
-    card, artifact = model_card(scored, address=f"{version.name}/{version.version}"), card_name(version)
+    store = public(registry.store.uri) if registry.store.is_shared else LOCAL
+    card, artifact = model_card(scored, address=f"{version.name}/{version.version}", store=store), card_name(version)
     if not scored.borrowed:
         scored.run.write(artifact, card.markdown(f"{version.name} version {version.version}: {scored.name}"))
         registry.publish(scored.run)

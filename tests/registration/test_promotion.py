@@ -256,7 +256,7 @@ def test_a_former_champion_that_was_deleted_is_no_hindrance(house: House) -> Non
     two(house, "gone")
     house.promote("gone")
     house.registry.store.client.delete_model_version("gone", "1")
-    assert any("gone version 2 is champion" in line for line in house.promote("gone"))
+    assert any("gone version 2 is champion already" in line for line in house.promote("gone"))
 
 
 def test_a_margin_that_somebody_spoilt_is_one_line(house: House) -> None:
@@ -318,7 +318,7 @@ def test_again_changes_nothing_and_an_alias_moved_by_hand_is_judged_anew(house: 
     two(house, "again", challenger="strict")
     house.promote("again", override="once")
     count = len(house.log("again"))
-    assert any("again version 2 is champion (not shown)" in line for line in house.promote("again"))
+    assert any("again version 2 is champion already (not shown)" in line for line in house.promote("again"))
     assert len(house.log("again")) == count
     client = mlflow.MlflowClient(house.uri)
     client.set_registered_model_alias("again", "champion", "1")
