@@ -63,14 +63,14 @@ def identify(
     return identity, found["beside"]
 
 
-def _apart(begun: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+def _apart(begun: Mapping[str, Any], wanted: Mapping[str, Any], of: str = "") -> Iterator[tuple[str, str, str]]:
     """What differs, by name: single entries of settings, not all of them."""
     for key in sorted({*wanted, *begun}):
         was, now = begun.get(key), wanted.get(key)
         if isinstance(was, dict) and isinstance(now, dict):
-            yield from _apart(was, now)
+            yield from _apart(was, now, f"{key} ")
         elif was != now:
-            yield WORDS.get(key, key), repr(was), repr(now)
+            yield WORDS.get(key, f"{of}{key}"), repr(was), repr(now)
 
 
 def lead_key(run_id: str) -> str:

@@ -167,6 +167,11 @@ def test_the_same_command_does_nothing_twice(study: Path, runs: pd.DataFrame) ->
 def test_a_changed_study_is_refused_with_the_difference(study: Path) -> None:
     with pytest.raises(SettingsError, match=r"study 'small' was begun with other settings .*seed: was 0, now 1"):
         run_study(make_recipe({**KEYS, "mlruns": study, "seed": 1}))
+    changed = {**KEYS, "mlruns": study, "set": {**KEYS["set"], "dropout": 0.25}}
+    with pytest.raises(
+        SettingsError, match=r"other settings \(search dropout: was .*; settings dropout: was [\d.]+, now 0.25\); pass"
+    ):
+        run_study(make_recipe(changed))
 
 
 def test_a_study_of_this_folder_is_not_begun_again_in_another_storage(study: Path, tmp_path: Path) -> None:
