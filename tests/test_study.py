@@ -257,7 +257,7 @@ def test_a_stop_at_the_end_is_heeded_before_the_test_split_is_read(tmp_path: Pat
             self.stopping |= line.startswith("final: ")
 
     recipe = make_recipe({**LINEAR, "trials": 1, "mlruns": tmp_path})
-    with pytest.raises(Interrupted):
+    with pytest.raises(Interrupted, match="^$"):
         run_study(recipe, Stops())
     assert not (tmp_path / READS).exists()
     assert run_study(recipe).rows[-1].judged_on == "test"
