@@ -159,6 +159,8 @@ class Runs:
         study, slash, rest = name.partition("/")
         starts = [f"{self.study(study).run_id}.{rest}"] if slash else [name]
         found = [each for each in self._names if each.startswith(starts[0])]
+        # predictions made elsewhere go by the name that they were given
+        found = found or [each for each in self._names if each.startswith(f"external-{name}-")]
         if slash or "." in name:
             exact = [each for each in found if each.rpartition(".")[2] in (rest or name.rpartition(".")[2],)]
             found = exact or found

@@ -142,3 +142,12 @@ def test_without_a_final_the_best_of_a_pareto_study_raises_few_false_alarms(mlru
     for slot, (tpr, fpr) in enumerate([(0.99, 0.9), (0.8, 0.15), (0.7, 0.05)]):
         trial(journal, above, slot, predictions(seed=slot)).metrics({"objective": tpr, "objective_fpr": fpr})
     assert Runs(mlruns).named(["pair"])[0].run_id == "pair-000000.t001"
+
+
+def test_predictions_made_elsewhere_go_by_the_name_they_were_given(mlruns: Path) -> None:
+    run = Journal(mlruns).run("external-reader_A-6e5d0b41")
+    run.begin(kind=Kind.external, name="reader_A", study="", parent=None, experiment="elsewhere", tags={})
+    run.end(Outcome.completed)
+    assert Runs(mlruns).named(["reader_A"])[0].run_id == "external-reader_A-6e5d0b41"
+    with pytest.raises(TrackingError, match="no run 'reader'"):
+        Runs(mlruns).named(["reader"])
