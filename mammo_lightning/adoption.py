@@ -29,7 +29,9 @@ def adopt(trials: Trials, ledger: Ledger, fetch: Fetch, progress: Progress) -> l
         time.sleep(1.0 if elsewhere else 0.0)
     adopted = []
     for slot, trial in sorted(elsewhere.items()):
-        lease = ledger.take(trials.search.key(slot))
+        lease = ledger.outlast(trials.search.key(slot), lambda: progress.stopping)
+        if progress.stopping:
+            raise Interrupted
         if lease is None:
             continue  # somebody lives who may still tell
         _tell(trials, trial, max(lease.attempt, 1))

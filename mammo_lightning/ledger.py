@@ -10,7 +10,7 @@ import json
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -188,6 +188,16 @@ class Ledger:
             taken = connection.execute(update(LEASES).where(*same).values(**mine)).rowcount == 1
         return Lease(key, attempt) if taken else None
 
+    def outlast(self, key: str, stopping: Callable[[], bool] = lambda: False) -> Lease | None:
+        """Hold `key`, waiting until an owner elsewhere that is silent is known to be dead; None if it is not."""
+        deadline = time.monotonic() + GRACE_SECONDS + BEAT_SECONDS
+        beat = self.beat(key)
+        while (lease := self.take(key)) is None and self.beat(key) == beat and time.monotonic() < deadline:
+            if stopping():
+                return None
+            time.sleep(1.0)
+        return lease
+
     def give(self, key: str) -> None:
         """Give back `key`."""
         mine = (LEASES.c.key == key, LEASES.c.owner == self.owner)
@@ -257,10 +267,6 @@ class Ledger:
 
 def check_free(ledger: Ledger, key: str, name: str) -> None:
     """Refuse to begin anew what another machine is doing; of one that is silent it takes a minute to know."""
-    deadline = time.monotonic() + GRACE_SECONDS + BEAT_SECONDS
-    beat = ledger.beat(key)
-    while (holder := ledger.holder(key)) not in ("", ledger.owner) and ledger.take(key) is None:
-        if ledger.beat(key) == beat and time.monotonic() < deadline:
-            time.sleep(1.0)
-            continue
+    holder = ledger.holder(key)
+    if holder not in ("", ledger.owner) and ledger.outlast(key) is None:
         raise SettingsError(f"study {name!r} is being run on {Owner.parse(holder).host}; drop --fresh to join it")

@@ -59,7 +59,7 @@ def run_study(recipe: Recipe, progress: Progress | None = None) -> Summary:
             publisher = Publisher(Journal(recipe.mlruns), uri, recipe.mlruns)
             if (kept := ledger.summary(recipe.study, recipe.trials)) is not None:
                 progress.say(f"study {recipe.study} is complete; --trials more goes on, --fresh starts anew")
-                publisher.close()
+                publisher.close(progress=progress)
             else:
                 freeze(plan.data, plan.splits, recipe.test)
                 if shared:
@@ -70,7 +70,7 @@ def run_study(recipe: Recipe, progress: Progress | None = None) -> Summary:
                 try:
                     kept = _Study(plan, ledger, Fetch(publisher.store, plan.data.name), run, progress).go()
                 finally:
-                    publisher.close()
+                    publisher.close(progress=progress)
                     gc.unfreeze()
         except OSError as error:
             if error.errno not in DISK_ERRORS:

@@ -6,13 +6,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from fakes import dataset
+from sqlalchemy import create_engine, update
 
 from mammo_lightning import adoption
+from mammo_lightning import ledger as ledger_module
 from mammo_lightning.adoption import adopt
 from mammo_lightning.datamodules.folds import make_splits
 from mammo_lightning.elsewhere import Elsewhere
 from mammo_lightning.engine.inline import Inline
-from mammo_lightning.ledger import Ledger
+from mammo_lightning.ledger import LEASES, Ledger
 from mammo_lightning.progress import Progress
 from mammo_lightning.registry import CLASSIFIERS
 from mammo_lightning.space import make_space
@@ -64,3 +66,20 @@ def test_what_nobody_told_is_told_from_the_storage(
         assert {"val_auc", "objective", "fold/val_auc"} <= set(ours)
         assert np.array_equal(lead.predictions(slot).scores, gone.predictions(slot).scores)
     assert adopt(lead, ledger, fetch, Progress()) == []
+
+
+def test_a_machine_that_died_between_the_last_word_and_its_lease_is_told_of_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adoption, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(ledger_module, "GRACE_SECONDS", 0.5)
+    storage = f"sqlite:///{tmp_path / 'shared.db'}"
+    gone, _ = machine(tmp_path / "a", storage)
+    gone.run(1)
+    engine = create_engine(storage)
+    with engine.begin() as connection:
+        held = connection.execute(update(LEASES).where(LEASES.c.key == "s-1.t000").values(owner="far/boot/space|7|8"))
+    assert held.rowcount == 1
+    lead, ledger = machine(tmp_path / "b", storage)
+    assert adopt(lead, ledger, SimpleNamespace(state=lambda run_id: "RUNNING"), Progress()) == [0]
+    assert lead.open(0).outcome is Outcome.completed

@@ -108,6 +108,7 @@ def test_a_laptop_that_sleeps_loses_its_place_and_wakes_to_find_it_so(
         sleeper.wait(200)
         told = output(laptop)
         assert "Traceback" not in told
+        assert "not wholly" not in output(desk)
         counted(MlflowClient(server.uri), searches)
         started.append(again := machine(laptop, searches, server.uri, "laptop"))
         assert again.wait(200) == 0, output(laptop)

@@ -48,6 +48,13 @@ class Patience:
     doubts: int = 0
     #: after this moment (of the monotonic clock) nothing is repeated
     deadline: float = float("inf")
+    #: each answer puts the deadline off until so many seconds after it
+    silence: float | None = None
+
+    def heard(self) -> None:
+        """There was an answer."""
+        if self.silence is not None:
+            self.deadline = time.monotonic() + self.silence
 
 
 class Patient:
@@ -67,7 +74,9 @@ class Patient:
         tries = 1 if name in ONCE else TRIES
         for left in reversed(range(tries)):
             try:
-                return _whole(name, function(*args, **more))
+                answer = _whole(name, function(*args, **more))
+                self.patience.heard()
+                return answer
             except Exception as error:
                 if is_final(error):
                     raise

@@ -9,6 +9,7 @@ from pathlib import Path
 from filelock import Timeout
 
 from mammo_lightning.errors import TrackingError
+from mammo_lightning.progress import Progress
 from mammo_lightning.tracking.batch import log
 from mammo_lightning.tracking.courier import Courier, line
 from mammo_lightning.tracking.journal import Journal
@@ -19,7 +20,8 @@ from mammo_lightning.tracking.views import LEADERBOARD, leaderboard_link, view_k
 __all__ = ["Publisher", "check_uri", "default_uri"]
 
 PAUSE, LONGEST_PAUSE = 1.0, 30.0
-ENOUGH = 60.0  # seconds for what one command adds
+ENOUGH = 60.0  # seconds of silence, for commands that add something once
+SHORT = 3.0  # seconds of waiting that need no word
 REST = 20  # a look through the store is followed by a rest of so many times its length
 PATIENCE = 3  # runs that fail one after another before the store itself is taken to be down
 
@@ -32,7 +34,6 @@ class Publisher:
         self.courier = Courier(journal, uri, mlruns)
         self.store = self.courier.store
         self._stop = threading.Event()
-        self._deadline = float("inf")
         self._looked = 0.0
         self._thread: threading.Thread | None = None
         self._failure, self._warned = "", False
@@ -47,19 +48,34 @@ class Publisher:
         self._thread = threading.Thread(target=self._loop, name="publisher", daemon=True)
         self._thread.start()
 
-    def close(self, timeout: float = 10) -> None:
-        """Deliver the rest and stop, whatever the server does; what is left then is said, and stays in the journal."""
-        self._deadline = self.store.patience.deadline = time.monotonic() + timeout
+    def close(self, timeout: float = 10, progress: Progress | None = None) -> None:
+        """Deliver the rest and stop; what is left then is said, and stays in the journal.
+
+        Args:
+            timeout: Seconds without any answer after which the server is not waited for. One that answers is, however
+                slow it is.
+            progress: Told of a longer wait; if it is asked to stop, so is this, `timeout` seconds later.
+        """
+        patience, progress, told = self.store.patience, progress or Progress(), time.monotonic() + SHORT
+        patience.silence = timeout
+        patience.heard()
         if self._thread is None:
             self.start()
         self._stop.set()
         assert self._thread is not None
-        self._thread.join(timeout)
+        while self._thread.is_alive() and time.monotonic() < patience.deadline:
+            self._thread.join(min(0.5, timeout))
+            if progress.stopping:
+                patience.silence = None
+            if time.monotonic() > told:
+                progress.say(f"publishing what is left to MLflow at {public(self.store.uri)}")
+                told = float("inf")
         if left := len(self.undelivered()):
+            why = "interrupted" if progress.stopping else f"no answer for {timeout:g} s"
             log.warning(
                 "%d %s not, or not wholly, in MLflow at %s (%s); nothing is lost: `%s` delivers what is in %s",
                 *(left, "run is" if left == 1 else "runs are", public(self.store.uri)),
-                *(self._failure or f"{timeout:g} s were not enough", sync_command(self.store), self.journal.folder),
+                *(self._failure or why, sync_command(self.store), self.journal.folder),
             )
 
     def undelivered(self) -> list[str]:
@@ -96,7 +112,7 @@ class Publisher:
             self.courier.impatient = not again
             began = time.monotonic()
             try:
-                self._pass(0 if again else max(0.0, self._deadline - time.monotonic()))
+                self._pass(0 if again else max(0.0, self.store.patience.deadline - time.monotonic()))
                 self._failure, pause = "", PAUSE
             except Timeout:
                 self._failure = "another process was publishing"
@@ -120,7 +136,7 @@ class Publisher:
     def _publish_each(self, runs: list[str]) -> int:
         published, failure, failures = 0, None, 0
         for run_id in runs:
-            if time.monotonic() > self._deadline:
+            if time.monotonic() > self.store.patience.deadline:
                 break
             try:
                 published += self.courier.publish(run_id)

@@ -177,6 +177,7 @@ class Store:
     def _opened(self) -> MlflowClient:
         from mlflow import MlflowClient
 
+        self.patience.heard()  # the import may have taken seconds
         client = cast("MlflowClient", Patient(MlflowClient(self.uri, self.uri), self.patience))
         client.search_experiments(max_results=1)
         return client

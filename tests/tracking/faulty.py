@@ -15,6 +15,7 @@ from pathlib import Path
 BEFORE = ("refused", "hanging", "reset")
 UNHEARD = ("failed after", "late", "reset after", "truncated", "cut", "emptied")
 FAULTS = BEFORE + UNHEARD
+SLOW, SECONDS = "slow", 0.1  # no fault: the answer is right, and comes so late
 HELD = 1.6  # seconds a request is held: longer than the client's patience
 DROPPED = {"connection", "keep-alive", "transfer-encoding", "content-length", "host"}
 
@@ -114,6 +115,8 @@ class Handler(BaseHTTPRequestHandler):
             fault = self.server.draw()
             if fault in ("hanging", "late"):
                 time.sleep(HELD)
+            if fault == SLOW:
+                time.sleep(SECONDS)
             if fault == "refused":
                 self._answer(500, [], b'{"error_code": "INTERNAL_ERROR", "message": "before"}')
                 return

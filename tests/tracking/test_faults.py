@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 from mlflow.artifacts import list_artifacts
 from servers import Server
-from tracking.faulty import FAULTS, Proxy, application, proxied, silent
+from tracking.faulty import FAULTS, SECONDS, SLOW, Proxy, application, proxied, silent
 from tracking.story import begin, everything, model_folder, png, small_study
 
 from mammo_lightning.errors import TrackingError
-from mammo_lightning.tracking import courier
+from mammo_lightning.progress import Progress
+from mammo_lightning.tracking import courier, publish
 from mammo_lightning.tracking.journal import Journal
 from mammo_lightning.tracking.publish import Publisher, default_uri
 from mammo_lightning.tracking.store import Store
@@ -116,6 +117,31 @@ def test_a_dropped_model_goes_away_on_the_server(port, mlruns):
     ]
 
 
+class Told(Progress):
+    """Keeps what was said, and is asked to stop as soon as anything is, where `hasty`."""
+
+    def __init__(self, *, hasty: bool) -> None:
+        super().__init__()
+        self.hasty, self.lines = hasty, []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+        self.stopping = self.hasty
+
+
+@pytest.mark.parametrize("hasty", [False, True])
+def test_a_server_that_is_slow_is_waited_for_and_one_may_ask_not_to(port, tmp_path, monkeypatch, hasty):
+    monkeypatch.setattr(publish, "SHORT", 0.5)
+    Publisher(tell(tmp_path / "warm", f"warm{hasty}", 1), f"http://127.0.0.1:{port}", tmp_path / "warm").publish_all()
+    journal, said = tell(tmp_path / "mlruns", f"slow{hasty}", 1), Told(hasty=hasty)
+    with proxied(port, rate=1.0, most=10**6, seed=0, faults=(SLOW,)) as proxy:
+        publisher = Publisher(journal, proxy.uri, tmp_path / "mlruns")
+        publisher.close(3.0, said)  # no answer takes so long; all of them do
+    assert [line.partition(" at ")[0] for line in said.lines] == ["publishing what is left to MLflow"]
+    assert bool(publisher.undelivered()) is hasty
+    assert hasty or proxy.requests * SECONDS > 3
+
+
 CLOSING = """
 import logging, sys, time
 from pathlib import Path
@@ -146,7 +172,7 @@ def test_a_server_that_never_answers_holds_up_neither_close_nor_the_end_of_the_p
             said = it.communicate(timeout=60)[1]  # far less than the hundred seconds of the request
     assert (hanging, it.returncode) == ("True", 0)
     assert said.count("is not, or not wholly, in MLflow") == 1
-    assert "0.5 s were not enough" in said
+    assert "no answer for 0.5 s" in said
     assert f"`python -m experiments.sync --mlruns {tmp_path} --tracking-uri {uri}` delivers" in said
 
 
