@@ -44,10 +44,7 @@ def compare(
     storage: Annotated[str | None, option("What machines share (as of tune): reads are counted there too.")] = None,
 ) -> None:
     """Compare finished runs: figures with intervals, curves, subgroups, and paired tests against a reference."""
-    from mammo_lightning.comparison.compare import compare as compared
-    from mammo_lightning.comparison.kept import keep
     from mammo_lightning.comparison.options import check_prevalence, points_of, reference_of
-    from mammo_lightning.comparison.pictures import gallery_of
     from mammo_lightning.runs import known_runs
     from mammo_lightning.tracking.publish import check_uri, default_uri
 
@@ -56,11 +53,16 @@ def compare(
     uri = check_uri(tracking_uri) if tracking_uri else default_uri(mlruns)
 
     from experiments.display import Display
-    from mammo_lightning.page.html import page
 
     with Display() as progress:
         known = known_runs(mlruns, uri, [*runs, *([reference] if reference else [])], progress)
         found = known.named(runs)
+
+        from mammo_lightning.comparison.compare import compare as compared  # seconds, hence after the names
+        from mammo_lightning.comparison.kept import keep
+        from mammo_lightning.comparison.pictures import gallery_of
+        from mammo_lightning.page.html import page
+
         split = "test" if test else "val"
         comparison = compared(found, reference=reference_of(known, found, reference), level=level, split=split)
         progress.say("drawing the page")

@@ -44,9 +44,7 @@ def ensemble(
 ) -> None:
     """Assemble ensembles from logged predictions, judged on rows that nothing of them was fitted on."""
     from experiments.display import Display
-    from mammo_lightning.ensembles.assemble import Wish, assemble
     from mammo_lightning.ensembles.members import BY_HAND
-    from mammo_lightning.ensembles.networks import Networks
     from mammo_lightning.runs import known_runs
     from mammo_lightning.tracking.fetch import Fetch
     from mammo_lightning.tracking.publish import ENOUGH, Publisher, check_uri, default_uri
@@ -58,6 +56,10 @@ def ensemble(
         pool, references = _pool(found, studies or [], runs)
         first = pool.members[0]
         counts = _counts(members) if runs is None else [len(pool.members)]
+
+        from mammo_lightning.ensembles.assemble import Wish, assemble  # seconds, hence after the names
+        from mammo_lightning.ensembles.networks import Networks
+
         wishes = [
             Wish(
                 rule=rule,

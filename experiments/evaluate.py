@@ -84,11 +84,13 @@ def evaluate(
 def _judged(
     model: str, recipe: Recipe, positive_is: str | None, progress: Display, *, sized: bool
 ) -> tuple[Summary, RunJournal]:
-    from mammo_lightning.opening import open_dataset
-    from mammo_lightning.scoring.external import External, evaluate
     from mammo_lightning.scoring.loading import find_servable
 
     servable, about = find_servable(model, recipe.mlruns, recipe.tracking_uri)
+
+    from mammo_lightning.opening import open_dataset  # seconds, hence after the name
+    from mammo_lightning.scoring.external import External, evaluate
+
     if not sized and servable.about.reading.size is not None:  # as the images it was trained on were
         recipe = recipe.model_copy(update={"size": servable.about.reading.size})
     external = External(servable, about, open_dataset(recipe, progress), progress)

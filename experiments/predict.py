@@ -33,12 +33,14 @@ def predict(
     from experiments.display import Display
     from mammo_lightning.datamodules.files import shown
     from mammo_lightning.scoring.loading import find_servable
-    from mammo_lightning.scoring.score import images_of, score_files
-    from mammo_lightning.scoring.score_file import ScoreFile
 
     with Display() as progress:
-        found = images_of(images)
         servable, about = find_servable(model, mlruns, tracking_uri)
+
+        from mammo_lightning.scoring.score import images_of, score_files  # seconds, hence after the names
+        from mammo_lightning.scoring.score_file import ScoreFile
+
+        found = images_of(images)
         where = str(images.resolve())
         scores = ScoreFile(out, model={"asked": model, **about}, source=where, classes=servable.classes)
         begun = time.monotonic()

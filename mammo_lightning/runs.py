@@ -78,7 +78,8 @@ class Runs:
                 if run.identity.get("kind") == Kind.study:
                     return run
         known = dict.fromkeys(self._study_name(run_id) for run_id in self._names if "." not in run_id)
-        raise TrackingError(f"no study {name!r} in '{self.mlruns}'; known: {', '.join(sorted(filter(None, known)))}")
+        names = ", ".join(sorted(filter(None, known))) or "none"
+        raise TrackingError(f"no study {name!r} in '{self.mlruns}'; known: {names}")
 
     def of_study(self, name: str, kinds: Iterable[Kind] = (Kind.trial,), split: str | None = "val") -> list[Scored]:
         """The completed runs of a study that have predictions of a split (if one is named), in their order."""

@@ -60,6 +60,8 @@ class Trials:
         `meanwhile` is done by this process while the first fits are computed.
         """
         self.progress.update(trials=trials, folds=len(self.task.splits.folds))
+        if 0 < (done := self._finished(trials)) < trials:
+            self.progress.say(f"going on: {done} of {trials} trials are finished")
         try:
             self._submit(trials)
             meanwhile()

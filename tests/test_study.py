@@ -266,9 +266,13 @@ def test_a_stop_at_the_end_is_heeded_before_the_test_split_is_read(tmp_path: Pat
 
 @pytest.mark.parametrize("scheme", ["cv", pytest.param("nested", marks=pytest.mark.proof)])
 def test_more_trials_go_on_and_are_judged_anew(tmp_path: Path, scheme: str) -> None:
-    keys = {**LINEAR, "scheme": scheme, "mlruns": tmp_path}
+    class Told(Progress):
+        def say(self, line: str) -> None:
+            said.append(line)
+
+    keys, said = {**LINEAR, "scheme": scheme, "mlruns": tmp_path}, []
     for count in (1, 5):
-        run_study(make_recipe({**keys, "trials": count}))
+        run_study(make_recipe({**keys, "trials": count}), Told())
         journal = Journal(tmp_path)
         final = journal.run(of_kind(journal, "final")[-1])
         for number, outer in enumerate(sorted(tmp_path.glob("journal/*.o?"))):
@@ -277,7 +281,9 @@ def test_more_trials_go_on_and_are_judged_anew(tmp_path: Path, scheme: str) -> N
             members = final.folder / "models" / final.identity["name"] / "artifacts" / "servable" / "members"
             served = json.loads((members / str(number) / "config.json").read_text())
             assert served["settings"] == chosen, "the model served is the one chosen"
-    assert len(of_kind(journal, "trial")) == 5 * (3 if scheme == "nested" else 1)
+    searches = 3 if scheme == "nested" else 1
+    assert len(of_kind(journal, "trial")) == 5 * searches
+    assert [line for line in said if "going on" in line] == ["going on: 1 of 5 trials are finished"] * searches
     reads = (tmp_path / "test_reads.jsonl").read_text().splitlines()
     assert len(reads) == len(of_kind(journal, "final")), "another choice is another read"
     whole = tmp_path / "whole"

@@ -60,7 +60,7 @@ class Wish:
     def point_rule(self) -> str:
         """How the operating point is chosen; a majority is more than half of the votes."""
         if not self.operating_point and self.rule == "majority":
-            return f"fixed{majority_threshold(self.count):.6f}"
+            return f"fixed{majority_threshold(self.count):.6f}".rstrip("0")
         return self.operating_point or "youden"
 
 

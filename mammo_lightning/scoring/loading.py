@@ -30,7 +30,11 @@ def find_servable(word: str, mlruns: Path, tracking_uri: str | None = None) -> t
             about = {"name": str(version), "version": str(version.version)}
             about |= {"run": servable.about.run, "digest": _digest(folder)}
         return servable, about | _known(mlruns, servable.about.run)
-    (scored,) = Runs(mlruns).named([word])
+    try:
+        (scored,) = Runs(mlruns).named([word])
+    except TrackingError as error:
+        hint = "" if "/" in word else f"; a registered model is asked for as {word}@champion or {word}/1"
+        raise TrackingError(f"{error}{hint}") from None
     run = scored.run
     folder = run.folder / kept_model(run)["folder"]
     about = {"name": scored.name, "version": "", "run": run.run_id, "digest": _digest(folder)}

@@ -170,7 +170,6 @@ def test_a_signal_leaves_a_whole_csv_and_the_same_command_goes_on(study, tmp_pat
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "begun\n"
-    time.sleep(0.5)
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=120)
     assert (process.returncode, said) == (130, "interrupted; the same command continues\n")
@@ -182,14 +181,16 @@ def test_a_signal_leaves_a_whole_csv_and_the_same_command_goes_on(study, tmp_pat
     assert len(pd.read_csv(tmp_path / "s.csv")) == 2000
 
 
-#: the verb, slowed down, that says when it has scored something
+#: the verb, slowed down, that says when what it scored first is kept
 SLOW = """
 import time
 from experiments import cli, predict
 from mammo_lightning.tracking.servable import Servable
-once = Servable.__call__
+once, calls = Servable.__call__, []
 def slow(self, images):
-    print("begun", flush=True)
+    calls.append(len(images))
+    if len(calls) == 2:
+        print("begun", flush=True)
     time.sleep(0.05)
     return once(self, images)
 Servable.__call__ = slow
