@@ -25,6 +25,7 @@ from mammo_lightning.tracking.test_reads import TestRead, read_test
 from mammo_lightning.types import PLACE_COLUMNS, Kind, Level, OperatingPoint, Predictions, Split, digest
 
 SOME = 3  # names in a message
+ALIKE = 1.25  # ratio of two pixels' sides up to which nothing is said
 
 
 @dataclass
@@ -77,6 +78,16 @@ class External:
     def level(self) -> Level:
         """The level that the model was judged at, or the first that can be judged here."""
         return self.servable.about.level if self.servable.about.level in self.levels else self.levels[0]
+
+    def check_pixels(self) -> None:
+        """Say where lesions look larger or smaller to the model than those it learned."""
+        here, there = self.data.spacing_mm, self.servable.about.spacing_mm
+        if here and there and not 1 / ALIKE <= here / there <= ALIKE:
+            ratio, word = (there / here, "large") if here < there else (here / there, "small")
+            self.lines.append(
+                f"warning: a pixel is {here:.3g} mm here, and {there:.3g} mm where the model learned: everything looks "
+                f"{ratio:.1f} times as {word} to it"
+            )
 
     def rows(self) -> NDArray[np.int64]:
         """Rows of patients of whom no image, pixel for pixel, was seen in training."""
@@ -161,6 +172,7 @@ def evaluate(external: External, mlruns: Path, *, about: Mapping[str, str]) -> t
         about: Further tags.
     """
     data, servable = external.data, external.servable
+    external.check_pixels()
     rows = external.rows()
     run = Journal(mlruns).run(
         f"external-{data.name}-{digest(external.model['digest'], data.digest, *external.levels)[:8]}"

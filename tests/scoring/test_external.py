@@ -127,6 +127,31 @@ def test_images_seen_in_training_leave_with_their_patients(data, tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    ("here", "there", "said"),
+    [
+        (
+            0.05,
+            0.07,
+            ["a pixel is 0.05 mm here, and 0.07 mm where the model learned: everything looks 1.4 times as large"],
+        ),
+        (
+            0.8,
+            0.05,
+            ["a pixel is 0.8 mm here, and 0.05 mm where the model learned: everything looks 16.0 times as small"],
+        ),
+        (0.05, 0.06, []),
+        (None, 0.06, []),
+    ],
+)
+def test_pixels_of_another_size_are_said(data, tmp_path, monkeypatch, here, there, said):
+    monkeypatch.setattr(data, "spacing_mm", here)
+    about = {"rule": "spec0.80", "level": "patch", "points": {"patch": 0.4}, "spacing_mm": there}
+    one = external(data, tmp_path, extra=about)
+    evaluate(one, tmp_path / "m", about={})
+    assert one.lines == [f"warning: {line} to it" for line in said]
+
+
 def test_a_model_that_does_not_say_what_it_saw_is_unverified(data, tmp_path):
     one = external(data, tmp_path, trained_on=None)
     assert len(one.rows()) == len(data.frame)
