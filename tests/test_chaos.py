@@ -53,7 +53,7 @@ def check_results(mlruns: Path, whole: Path) -> None:
 
 
 @pytest.mark.proof
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(3000)
 def test_a_study_of_twelve_trials_survives_twenty_kills_and_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -86,7 +86,7 @@ def combined(folder: Path, storage: str, uri: str) -> None:
 
 
 @pytest.mark.proof
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_a_laptop_that_sleeps_loses_its_place_and_wakes_to_find_it_so(
     databases: tuple[str, str], tmp_path: Path
 ) -> None:
@@ -122,7 +122,7 @@ def test_a_laptop_that_sleeps_loses_its_place_and_wakes_to_find_it_so(
 
 
 @pytest.mark.proof
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(1800)
 def test_three_machines_one_of_which_dies(databases: tuple[str, str], tmp_path: Path) -> None:
     searches, tracking = databases
     server = Server(tmp_path / "server", backend=tracking)
