@@ -15,8 +15,8 @@ demo: .venv/.ready
 test: .venv/.ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q --durations=5
 
-proof: .venv/.ready ## three at a time on two cores: they mostly wait
-	$(BIN)/python -m pytest -m proof -n 3 --dist worksteal -q --durations=5 --timeout 1500
+proof: .venv/.ready
+	$(BIN)/python -m pytest -m proof -n 2 --dist worksteal -q --durations=5 --timeout 1500
 
 picture: .venv/.ready ## the picture in the README, of the demo as it ends
 	mkdir -p docs

@@ -82,7 +82,7 @@ class Ensemble:
     @property
     def name(self) -> str:
         """What it is called among its members."""
-        return f"e{len(self.chosen)} {self.wish.rule}"
+        return " ".join(filter(None, (f"e{len(self.chosen)}", self.wish.rule, self.wish.calibration)))
 
     @property
     def identity(self) -> str:

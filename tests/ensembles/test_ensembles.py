@@ -110,6 +110,7 @@ def test_the_best_by_all_rows_would_have_looked_better(tmp_path: Path) -> None:
 @pytest.fixture
 def recorded(tmp_path: Path) -> tuple[Ensemble, Runs]:
     ensemble = assemble(made(tmp_path, noisy(5)), Wish("weighted", 3, calibration="platt", operating_point="sens0.95"))
+    assert ensemble.name == "e3 weighted platt"
     record_ensemble(Journal(tmp_path), ensemble, controls(ensemble))
     return ensemble, Runs(tmp_path)
 

@@ -50,6 +50,7 @@ def test_it_opens_without_errors_or_requests(browser, written, tmp_path, scheme,
         outer.write_text(FRAME.format(written.read_text().replace("&", "&amp;").replace('"', "&quot;")))
         written = outer
     opened = browser.new_page(viewport={"width": width, "height": 1000}, color_scheme=scheme)
+    opened.set_default_timeout(120_000)
     troubles, requests = [], []
     opened.on("console", lambda message: troubles.append(message.text))
     opened.on("pageerror", lambda error: troubles.append(str(error)))

@@ -57,7 +57,7 @@ def browser() -> Iterator[object]:
     with playwright.sync_playwright() as driver:
         launched = driver.chromium.launch(executable_path=chromium, args=[*QUIET, *FIRST])
         page = launched.new_page(viewport={"width": 1900, "height": 1300})
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(120_000)
         yield page
         launched.close()
 
